@@ -1,0 +1,15 @@
+"""hark: speech self-supervised learning as composable plugins.
+
+Layers; each may import what stands below it, and nothing else (`lint-imports` holds this):
+
+    6  cli
+    5  analysis     conformance
+    4  training     evaluation   interop
+    3  model        data           engine          runs
+    2  config       registry       nn              schedules
+    1  contracts    errors                                    torch only
+
+`plugins/` is a leaf: its files import layers 1 and 2 (not config), nothing imports them; they are loaded by name.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,114 @@
+"""Overrides -> typed Config, by Hydra; every mistake becomes one line that names the key."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from research import registry
+from research.config import Config
+from research.errors import HarkError, nearest
+
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+CHOICES = (*registry.PARTS, "schedule")
+
+
+@dataclass
+class Composed:
+    """A config, with what was typed to get it."""
+
+    config: Config
+    choices: dict[str, str]  # plugin kind, or schedule -> name
+    overrides: list[str]
+
+
+def groups() -> dict[str, list[str]]:
+    """Give every group that an override can choose from, with its names."""
+    known = {kind: registry.names(kind) for kind in CHOICES}
+    for folder in ("experiment", "cluster"):
+        known[folder] = sorted(path.stem for path in (SWEEPS / folder).glob("*.yaml"))
+    return known
+
+
+def keys(config_class: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key under a dataclass or an instance of one."""
+    for item in fields(config_class):
+        value = getattr(config_class, item.name, None)
+        inner = value if is_dataclass(value) else item.type
+        if is_dataclass(inner):
+            yield from keys(inner, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}"
+
+
+def check_group(override: str, group: str, name: Any, known: Mapping[str, list[str]]) -> None:
+    if name not in known[group] and name is not None:
+        there = ", ".join(known[group]) or "none"
+        hint = nearest(str(name), known[group])
+        raise HarkError(f"{override}: no {group} is called '{name}'{hint} (there are: {there})")
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse unknown groups, names and sections before Hydra does, in plainer words."""
+    known = groups()
+    sections = [item.name for item in fields(Config) if item.name != "defaults"]
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except (OverrideParseException, HydraException) as error:
+        raise HarkError(f"{_first_line(error)} (an override reads key=value)") from None
+    for override in parsed:
+        key = override.key_or_group
+        if key in known:
+            check_group(str(override.input_line), key, override.value(), known)
+        elif "." not in key and key not in sections:
+            raise HarkError(f"{override.input_line}: unknown key '{key}'{nearest(key, [*known, *sections])}")
+
+
+def compose_config(overrides: Sequence[str]) -> Composed:
+    """Compose the root config with `overrides`; HarkError names the key or value that is wrong."""
+    registry.load_plugins()
+    check_overrides(overrides)
+    try:
+        with initialize_config_dir(str(SWEEPS), version_base="1.3", job_name="hark"):
+            raw = compose("config", list(overrides), return_hydra_config=True)
+        choices = {kind: str(raw.hydra.runtime.choices[kind]) for kind in CHOICES}
+        with open_dict(raw):
+            raw.pop("hydra")
+        config = OmegaConf.to_object(raw)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise HarkError(explain(error, overrides)) from None
+    assert isinstance(config, Config)
+    return Composed(config, choices, list(overrides))
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Tell an error of Hydra or OmegaConf in one line."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    line = _first_line(cause)
+    for override in overrides:
+        key = override.lstrip("+~").split("=", 1)[0]
+        if f"'{key}'" in str(error) or override in str(error):
+            known = [*keys(Config), *_plugin_keys(overrides)]
+            hint = nearest(key, known) if "not in" in line or "not in struct" in str(error) else ""
+            return f"{override}: {line}{hint}"
+    return line
+
+
+def _plugin_keys(overrides: Sequence[str]) -> Iterator[str]:
+    """Keys of the plugins that the overrides choose, and of all others of a kind that is left to its default."""
+    chosen = dict(o.split("=", 1) for o in overrides if "=" in o)
+    for kind in CHOICES:
+        for name in [chosen[kind]] if kind in chosen else registry.names(kind):
+            yield from keys(registry.config_of(kind, name), f"{kind}.")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

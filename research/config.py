@@ -1,0 +1,131 @@
+"""The root config: sections here, one group per plugin kind; presets live in plugins, recipes in sweeps/.
+
+Traps of Hydra 1.3: `_self_` must come first in `defaults` (after the groups it would turn their types back into
+the base Config); configs cannot be frozen (every override would fail) and cannot hold Literal.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from research import registry
+from research.contracts import Augmentation, Encoder, Frontend, Masking, Objective, Quantizer
+from research.schedules import Constant, Cosine, Noam, Schedule, TriStage
+
+
+def volatile(default: Any) -> Any:
+    """Mark a field that says how or where a run is done, not what it computes: no part of its signature."""
+    factory = default if callable(default) else lambda: default
+    return field(default_factory=factory, metadata={"volatile": True})
+
+
+class Precision(Enum):
+    fp32 = "fp32"
+    bf16 = "bf16"  # autocast; weights and targets stay fp32
+
+
+class Reader(Enum):
+    auto = "auto"  # fairseq2's C++ pipeline where its bindings load, else torch
+    fairseq2 = "fairseq2"
+    torch = "torch"
+
+
+@dataclass(kw_only=True)
+class Run:
+    name: str = "run"
+    seed: int = 0
+    folder: str = volatile("runs")  # run folders are made in here
+    device: str = volatile("auto")  # auto, cpu, cuda, cuda:1, ...
+
+
+@dataclass(kw_only=True)
+class Data:
+    train: list[str] = MISSING  # manifests (JSONL)
+    valid: list[str] = field(default_factory=list)
+    noise: list[str] = field(default_factory=list)  # manifests of a noise corpus
+    sample_rate: int = 16_000  # Hz; other rates are resampled
+    min_seconds: float = 0.1  # shorter utterances are left out
+    max_seconds: float = 60.0  # longer ones too
+    batch_seconds: float = 100.0  # audio per batch, padding included
+    buckets: int = 30  # duration buckets of equal audio
+    max_bad: float = 0.01  # share of undecodable utterances at which a run stops
+    strict: bool = False  # refuse other sample rates and channels instead of converting
+    reader: Reader = volatile(Reader.auto)
+    workers: int = volatile(2)
+
+
+@dataclass(kw_only=True)
+class Train:
+    steps: int = 1000
+    accumulate: int = 1  # batches per step and rank
+    clip: float = 1.0  # gradient norm; 0 leaves it
+    precision: Precision = Precision.fp32
+    validate_every: int = 500
+    max_skipped: int = 20  # steps in a row with a non-finite loss or gradient before the run stops
+    compile: bool = volatile(False)  # torch.compile on the encoder
+    log_every: int = volatile(10)
+
+
+@dataclass(kw_only=True)
+class Optimizer:
+    """AdamW, fused."""
+
+    lr: float = 1.4e-3  # peak
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    weight_decay: float = 1e-3
+
+
+@dataclass(kw_only=True)
+class Checkpoint:
+    every: int = volatile(500)  # steps
+    keep_last: int = volatile(2)
+    keep_best: int = volatile(1)  # by validation loss
+
+
+@dataclass(kw_only=True)
+class Log:
+    wandb: str = volatile("offline")  # offline, online, disabled
+    project: str = volatile("hark")
+    group: str = volatile("")  # the sweep
+
+
+@dataclass(kw_only=True)
+class Config:
+    defaults: list[Any] = field(
+        default_factory=lambda: [
+            "_self_",
+            {"objective": "nest"},
+            {"frontend": "log_mel"},
+            {"encoder": "fastconformer_small"},
+            {"quantizer": "random_projection"},
+            {"masking": "block"},
+            {"augmentation": "none"},
+            {"schedule": "noam"},
+            {"cluster": None},
+            {"experiment": None},
+        ]
+    )
+    objective: Objective.Config = MISSING
+    frontend: Frontend.Config = MISSING
+    encoder: Encoder.Config = MISSING
+    quantizer: Quantizer.Config = MISSING
+    masking: Masking.Config = MISSING
+    augmentation: Augmentation.Config = MISSING
+    schedule: Schedule = MISSING
+    run: Run = field(default_factory=Run)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    log: Log = field(default_factory=Log)
+
+
+ConfigStore.instance().store(name="config", node=Config)
+registry.store("schedule", "constant", Constant())
+registry.store("schedule", "noam", Noam())
+registry.store("schedule", "cosine", Cosine())
+registry.store("schedule", "tri_stage", TriStage())

@@ -1,0 +1,266 @@
+"""What plugins are, and the tensors that flow between them. Imports torch only.
+
+Shape letters, used everywhere:
+  B batch   N samples   S frontend frames   T encoder frames   M masked frames of the batch, flattened
+  F frontend dim   D encoder dim   G codebooks   V codes per book
+
+Lengths and masks live on the host: sizes are decided there, so no step waits for the device to tell one.
+Randomness comes from torch's default generators; the loop seeds them for every batch of every step.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+def identity(value: Tensor) -> Tensor:
+    return value
+
+
+@dataclass
+class Seq:
+    """A padded batch of sequences."""
+
+    x: Tensor  # (B, T, C), or (B, N) for audio
+    lengths: Tensor  # (B,) int64, on the host
+
+    @property
+    def valid(self) -> Tensor:
+        """True on real frames, False on padding: bool (B, T), on the device of `x`."""
+        inside = torch.arange(self.x.size(1)) < self.lengths[:, None]
+        return inside.to(self.x.device, non_blocking=True)
+
+    def replace(self, x: Tensor) -> "Seq":
+        """The same lengths around other values."""
+        return Seq(x, self.lengths)
+
+    def to(self, device: torch.device) -> "Seq":
+        return Seq(self.x.to(device, non_blocking=True), self.lengths)
+
+
+@dataclass
+class Batch:
+    """What the data layer gives and an augmentation completes."""
+
+    audio: Seq  # (B, N) clean
+    noisy: Seq  # (B, N) what the student hears; the same object as `audio` when nothing augments it
+    changed: Tensor  # (K,) int64, on the host: the rows in which `noisy` differs from `audio`
+    noise: Seq | None = None  # (B, N') one clip of the noise corpus per row, when there is one
+    labels: Tensor | None = None  # (B, T, G) offline targets, -1 on padding
+    ids: list[str] = field(default_factory=list)  # B utterance names
+
+    @classmethod
+    def clean(cls, audio: Seq, **extra: Any) -> "Batch":
+        """A batch that nothing has augmented."""
+        return cls(audio, audio, torch.zeros(0, dtype=torch.long), **extra)
+
+    def to(self, device: torch.device) -> "Batch":
+        audio = self.audio.to(device)
+        noisy = audio if self.noisy is self.audio else self.noisy.to(device)
+        noise = None if self.noise is None else self.noise.to(device)
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return Batch(audio, noisy, self.changed, noise, labels, self.ids)
+
+
+@dataclass
+class Encoded:
+    last: Seq  # (B, T, D)
+    layers: list[Tensor] = field(default_factory=list)  # the depths that were asked for, each (B, T, D)
+
+
+@dataclass
+class Codes:
+    ids: Tensor  # (..., G) int64
+    vectors: Tensor | None = None  # (..., C), when the quantizer has embeddings
+    penalty: Tensor | None = None  # scalar, a mean over inputs: diversity, commitment, ...
+
+
+@dataclass
+class Stat:
+    """One metric of one batch, on one rank. The core sums both parts over steps and ranks, then finishes."""
+
+    total: Tensor
+    weight: float = 1.0
+    finish: Callable[[Tensor], Tensor] = identity  # mean -> the number to log
+
+
+@dataclass
+class Loss:
+    """A SUM over `count` targets: the core divides by the global count, so batches of any size weigh right."""
+
+    total: Tensor  # scalar
+    count: int
+    stats: dict[str, Stat] = field(default_factory=dict)
+
+    def plus(self, other: "Loss", weight: float = 1.0) -> "Loss":
+        """Add a weighted term that was summed over the same targets."""
+        return Loss(self.total + weight * other.total, self.count, self.stats | other.stats)
+
+
+class Plugin(nn.Module):
+    """A component that a config names. Subclasses add `Config`, and one `__init__(cfg, *, runtime facts)`."""
+
+    kind: ClassVar[str]
+
+    @dataclass(kw_only=True)
+    class Config:
+        pass
+
+    def on_step_end(self, step: int) -> None:
+        """Run once after every optimizer step, on every plugin in the model: EMA, temperature, codebooks."""
+
+
+class Frontend(Plugin):
+    kind = "frontend"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    dim: int  # F
+    hop: int  # samples per frame
+    sample_rate: int  # Hz
+
+    def forward(self, audio: Seq) -> Seq:  # (B, N) -> (B, S, F)
+        raise NotImplementedError
+
+
+class Encoder(Plugin):
+    """Made with the fact `dim_in` (F)."""
+
+    kind = "encoder"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    dim: int  # D
+    depth: int  # number of layers
+    stride: int  # S / T, rounded up
+
+    def embed(self, feats: Seq) -> Seq:  # (B, S, F) -> (B, T, D)
+        raise NotImplementedError
+
+    def context(self, x: Seq, layers: Sequence[int] = ()) -> Encoded:
+        """(B, T, D) -> Encoded. Layer 0 is what the first block reads, layer k what block k gives."""
+        raise NotImplementedError
+
+    def forward(self, feats: Seq, layers: Sequence[int] = ()) -> Encoded:
+        return self.context(self.embed(feats), layers)
+
+
+class Quantizer(Plugin):
+    """Made with the fact `dim_in`."""
+
+    kind = "quantizer"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    books: int  # G
+    codes: int  # V
+    dim: int  # C of `vectors`
+
+    def forward(self, x: Tensor) -> Codes:  # (..., dim_in) -> ids (..., G)
+        raise NotImplementedError
+
+
+class Masking(Plugin):
+    kind = "masking"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    def forward(self, lengths: Tensor, size: int) -> Tensor:
+        """(B,) -> bool (B, size) on the host, False on padding; every row that can hold a block has one."""
+        raise NotImplementedError
+
+
+class Augmentation(Plugin):
+    """Fill `batch.noisy` and `batch.changed`, on the device, for all rows at once; never touch `batch.audio`."""
+
+    kind = "augmentation"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    def forward(self, batch: Batch) -> Batch:
+        raise NotImplementedError
+
+
+@dataclass
+class Parts:
+    """What the core hands to an objective. It makes its own quantizers, for only it knows what they quantize."""
+
+    frontend: Frontend
+    encoder: Encoder
+    masking: Masking
+    quantizer: Callable[[int], Quantizer]  # input dim -> a new quantizer
+
+
+class Objective(Plugin):
+    """A whole SSL method: owns every trained part; `forward` reads like the paper's algorithm box.
+
+    Made with the fact `parts`. A combination that cannot work is refused in `__init__`, which the core runs on
+    torch's meta device when the config is composed: raise `HarkError` with the reason and what to type instead.
+    """
+
+    kind = "objective"
+    example: ClassVar[tuple[str, ...]] = ()  # overrides that make a small run work: the shared tests use them
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.frontend, self.encoder, self.masking = parts.frontend, parts.encoder, parts.masking
+
+    def forward(self, batch: Batch) -> Loss:
+        raise NotImplementedError
+
+    def features(self, batch: Batch) -> tuple[Seq, Seq]:
+        """The frontend's frames of the clean and of the noisy signal; rows that are equal are computed once."""
+        clean = self.frontend(batch.audio)  # (B, S, F)
+        if len(batch.changed) == 0:
+            return clean, clean
+        rows = batch.changed.to(clean.x.device, non_blocking=True)  # (K,)
+        some = self.frontend(Seq(batch.noisy.x[rows], batch.noisy.lengths[batch.changed]))  # (K, S, F)
+        return clean, clean.replace(clean.x.index_copy(0, rows, some.x))
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups. `lr_scale(step)` multiplies the schedule; 0 freezes. Vectors are not decayed."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+
+
+@dataclass
+class Features:
+    """One representation of some utterances, with what is known about them."""
+
+    frames: list[Tensor]  # per utterance (T, D), fp32
+    period: float  # seconds from one frame to the next
+    segments: list[list[tuple[float, float, str]]]  # per utterance (start s, end s, label)
+
+
+class Probe(Plugin):
+    """A question that is put to frozen features."""
+
+    kind = "probe"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    def run(self, train: Features, test: Features, seed: int) -> dict[str, float]:
+        """Learn on `train`, answer on `test`: metric name -> value."""
+        raise NotImplementedError

@@ -1,0 +1,84 @@
+"""Plugins by name. Registering a class also gives Hydra its typed Config, so a plugin is one file."""
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+
+from research.contracts import Plugin
+from research.errors import HarkError, nearest
+
+P = TypeVar("P", bound=type[Plugin])
+
+PARTS = ("objective", "encoder", "frontend", "quantizer", "masking", "augmentation")  # what a model is made of
+KINDS = (*PARTS, "probe")
+
+_classes: dict[type, type[Plugin]] = {}
+_names: dict[tuple[str, str], Any] = {}  # (kind, name) -> config
+broken: dict[str, Exception] = {}  # modules that did not import
+
+
+def register(name: str) -> Callable[[P], P]:
+    """`@register("nest")` above an Objective makes `objective=nest` work on the command line."""
+
+    def add(cls: P) -> P:
+        if "Config" not in cls.__dict__:
+            raise TypeError(f"{cls.__name__} needs a Config of its own")
+        _classes[cls.Config] = cls
+        preset(name, cls.Config())
+        return cls
+
+    return add
+
+
+def preset(name: str, config: Plugin.Config) -> None:
+    """Name a setting of a registered plugin: `preset("conformer_l", Conformer.Config(dim=512))`."""
+    store(_classes[type(config)].kind, name, config)
+
+
+def store(kind: str, name: str, config: Any) -> None:
+    """Let `kind=name` choose a config, on the command line and in recipes."""
+    if (kind, name) in _names:
+        raise ValueError(f"{kind}={name} is registered twice")
+    _names[kind, name] = config
+    ConfigStore.instance().store(group=kind, name=name, node=config)
+
+
+def names(kind: str) -> list[str]:
+    return sorted(name for k, name in _names if k == kind)
+
+
+def config_of(kind: str, name: str) -> Any:
+    """Give the config that `kind=name` stands for; HarkError with the nearest name when there is none."""
+    if (kind, name) not in _names:
+        known = names(kind)
+        raise HarkError(f"no {kind} is called '{name}'{nearest(name, known)} (there are: {', '.join(known)})")
+    return _names[kind, name]
+
+
+def find(kind: str, name: str) -> Any:
+    """Give the class behind `kind=name`."""
+    return _classes[type(config_of(kind, name))]
+
+
+def build(config: Plugin.Config, **facts: Any) -> Any:
+    """Make the object of a config: the only way from one to the other."""
+    return _classes[type(config)](config, **facts)
+
+
+def load_plugins() -> None:
+    """Import plugins/*/*.py, the `hark.plugins` entry points, and $HARK_PLUGINS (module names)."""
+    import plugins  # noqa: PLC0415  the only place that knows the folder
+
+    modules = [m.name for m in pkgutil.walk_packages(plugins.__path__, "plugins.") if not m.ispkg]
+    modules += [point.value for point in entry_points(group="hark.plugins")]
+    modules += filter(None, os.environ.get("HARK_PLUGINS", "").split(","))
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # noqa: BLE001  a colleague's missing dependency must not stop this run
+            broken[module] = error

@@ -1,0 +1,111 @@
+"""Run folders: what a run is called, what it leaves behind, how it is read back.
+
+    runs/<name>-<signature>/
+      config.yaml       the resolved config; `plugins` holds the name behind each plugin section
+      overrides.yaml    what was typed
+      code.json         commit, and the diff of the working tree against it
+      metrics.jsonl     one object per logged step, schema 1: {"schema", "step", "split", "time", metric: number}
+      checkpoints/      step_N/
+      probes.jsonl      one object per probe result
+      cost.json         wall seconds, device-hours, audio-hours seen
+      wandb/            W&B's own files
+"""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from research import registry
+from research.config import Config
+from research.errors import HarkError
+
+SCHEMA = 1
+ROOT = Path(__file__).parents[1]
+
+
+def identity(config: Any) -> Any:
+    """Give the part of a config that decides what is computed: no volatile fields, plugins with their class."""
+    if is_dataclass(config):
+        parts = {f.name: identity(getattr(config, f.name)) for f in fields(config) if not f.metadata.get("volatile")}
+        parts.pop("defaults", None)
+        return {"": type(config).__qualname__} | parts
+    if isinstance(config, Enum):
+        return config.name
+    if isinstance(config, list | tuple):
+        return [identity(item) for item in config]
+    return config
+
+
+def signature(config: Config) -> str:
+    """Ten hex digits that are equal for equal computations. The run's name is no part of it."""
+    parts = identity(config)
+    parts["run"].pop("name")
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def folder(config: Config) -> Path:
+    return Path(config.run.folder) / f"{config.run.name}-{signature(config)}"
+
+
+def create(config: Config, choices: dict[str, str], overrides: list[str]) -> Path:
+    """Make the folder of a run, or find it: the same signature is the same run."""
+    path = folder(config)
+    path.mkdir(parents=True, exist_ok=True)
+    if not (path / "config.yaml").exists():
+        values = OmegaConf.structured(config)
+        values.pop("defaults")
+        write(path / "config.yaml", OmegaConf.to_yaml(OmegaConf.merge({"plugins": choices}, values)))
+        write(path / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        write(path / "code.json", json.dumps(code_version(), indent=1))
+    return path
+
+
+def write(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def load_config(path: Path) -> Config:
+    """Read the config of a run folder back into its types. The plugins must be loaded."""
+    file = path / "config.yaml"
+    if not file.exists():
+        raise HarkError(f"{path}: no run is here (config.yaml is missing)")
+    values = OmegaConf.load(file)
+    root = OmegaConf.structured(Config(defaults=[]))
+    try:
+        for kind, name in values.pop("plugins").items():
+            root[kind] = OmegaConf.structured(registry.config_of(kind, name))
+        config = OmegaConf.to_object(OmegaConf.merge(root, values))
+    except OmegaConfBaseException as error:
+        raise HarkError(f"{file}: {str(error).splitlines()[0]}") from None
+    assert isinstance(config, Config)
+    return config
+
+
+def code_version() -> dict[str, str]:
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        return done.stdout.strip()
+
+    return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Objects of a JSONL file; a last line that was cut off by a crash is left out."""
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
