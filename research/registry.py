@@ -14,7 +14,14 @@ from research.errors import HarkError, nearest
 
 P = TypeVar("P", bound=type[Plugin])
 
-PARTS = ("objective", "encoder", "frontend", "quantizer", "masking", "augmentation")  # what a model is made of
+PARTS = (
+    "objective",
+    "encoder",
+    "frontend",
+    "quantizer",
+    "masking",
+    "augmentation",
+)  # what a model is made of
 KINDS = (*PARTS, "probe")
 
 _classes: dict[type, type[Plugin]] = {}

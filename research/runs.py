@@ -1,14 +1,14 @@
 """Run folders: what a run is called, what it leaves behind, how it is read back.
 
-    runs/<name>-<signature>/
-      config.yaml       the resolved config; `plugins` holds the name behind each plugin section
-      overrides.yaml    what was typed
-      code.json         commit, and the diff of the working tree against it
-      metrics.jsonl     one object per logged step, schema 1: {"schema", "step", "split", "time", metric: number}
-      checkpoints/      step_N/
-      probes.jsonl      one object per probe result
-      cost.json         wall seconds, device-hours, audio-hours seen
-      wandb/            W&B's own files
+runs/<name>-<signature>/
+  config.yaml       the resolved config; `plugins` holds the name behind each plugin section
+  overrides.yaml    what was typed
+  code.json         commit, and the diff of the working tree against it
+  metrics.jsonl     one object per logged step, schema 1: {"schema", "step", "split", "time", metric: number}
+  checkpoints/      step_N/
+  probes.jsonl      one object per probe result
+  cost.json         wall seconds, device-hours, audio-hours seen
+  wandb/            W&B's own files
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from research import registry
@@ -34,7 +34,11 @@ ROOT = Path(__file__).parents[1]
 def identity(config: Any) -> Any:
     """Give the part of a config that decides what is computed: no volatile fields, plugins with their class."""
     if is_dataclass(config):
-        parts = {f.name: identity(getattr(config, f.name)) for f in fields(config) if not f.metadata.get("volatile")}
+        parts = {
+            f.name: identity(getattr(config, f.name))
+            for f in fields(config)
+            if not f.metadata.get("volatile")
+        }
         parts.pop("defaults", None)
         return {"": type(config).__qualname__} | parts
     if isinstance(config, Enum):
@@ -81,6 +85,7 @@ def load_config(path: Path) -> Config:
     if not file.exists():
         raise HarkError(f"{path}: no run is here (config.yaml is missing)")
     values = OmegaConf.load(file)
+    assert isinstance(values, DictConfig)
     root = OmegaConf.structured(Config(defaults=[]))
     try:
         for kind, name in values.pop("plugins").items():

@@ -30,7 +30,9 @@ class Span(Masking):
         places = (lengths - self.cfg.length + 1).clamp(min=0)  # (B,) possible starts
         wanted = (self.cfg.prob * lengths / self.cfg.length + torch.rand(len(lengths))).long()  # (B,)
         wanted = torch.minimum(wanted.clamp(min=self.cfg.least), places)
-        draw = torch.rand(len(lengths), size).masked_fill(torch.arange(size) >= places[:, None], 2.0)  # (B, S)
+        draw = torch.rand(len(lengths), size).masked_fill(
+            torch.arange(size) >= places[:, None], 2.0
+        )  # (B, S)
         rank = draw.argsort(dim=1).argsort(dim=1)  # (B, S)
         start = rank < wanted[:, None]  # (B, S)
         padded = F.pad(start.float(), (self.cfg.length - 1, 0))  # (B, S + length - 1)

@@ -14,4 +14,6 @@ class NoQuantizer(Quantizer):
         pass
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
-        raise HarkError("quantizer=none: this objective needs one; type quantizer=random_projection, for example")
+        raise HarkError(
+            "quantizer=none: this objective needs one; type quantizer=random_projection, for example"
+        )

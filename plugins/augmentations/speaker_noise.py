@@ -1,0 +1,127 @@
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from research.contracts import Augmentation, Batch
+from research.errors import HarkError
+from research.registry import preset, register
+
+
+class Over(Enum):
+    mixed = "mixed"  # the signal-to-noise ratio holds where there is noise
+    clip = "clip"  # energies over the whole clip, as NeMo: 3 dB lower inside when half of it is mixed
+
+
+def uniform(low: float, high: float, size: int) -> Tensor:
+    return low + (high - low) * torch.rand(size)
+
+
+@register("speaker_noise")
+class SpeakerNoise(Augmentation):
+    """Mix noise or other utterances of the batch into a part of some utterances (NEST, arXiv 2408.13106, 2.3).
+
+    A chosen row gets `segments` stretches, left to right at random places, `mix_rate` of its length together. They
+    come from the row's clip of the noise corpus (consecutive pieces) or from `speakers` other rows (random crops, in
+    turn); sources that are too short repeat. Without a noise corpus every mix is speech. All other rows, and all
+    samples outside the stretches, stay bit-identical to the clean signal; lengths never change.
+    """
+
+    @dataclass(kw_only=True)
+    class Config(Augmentation.Config):
+        prob: float = 0.5  # of an utterance to be chosen
+        noise_ratio: float = 0.5  # of a chosen one to get noise rather than speech
+        speech_snr: tuple[float, float] = (-5.0, 5.0)  # dB
+        noise_snr: tuple[float, float] = (-5.0, 20.0)  # dB
+        mix_rate: tuple[float, float] = (0.5, 0.5)  # share of the utterance that is mixed
+        segments: tuple[int, int] = (1, 1)
+        speakers: tuple[int, int] = (1, 1)
+        snr_over: Over = Over.mixed
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        for name in ("speech_snr", "noise_snr", "mix_rate", "segments", "speakers"):
+            low, high = getattr(cfg, name)
+            if low > high:
+                raise HarkError(f"augmentation.{name}=[{low},{high}]: the first must not be above the second")
+        self.cfg = cfg
+
+    def forward(self, batch: Batch) -> Batch:
+        rows = (torch.rand(len(batch.audio.lengths)) < self.cfg.prob).nonzero()[:, 0]  # (K,)
+        others = len(batch.audio.lengths) > 1
+        if batch.noise is None and not others:
+            rows = rows[:0]
+        if len(rows) == 0:
+            return batch
+        is_noise = torch.full((len(rows),), batch.noise is not None)  # (K,)
+        if others:
+            is_noise &= torch.rand(len(rows)) < self.cfg.noise_ratio
+        clean = batch.audio.x[rows.to(batch.audio.x.device)]  # (K, N)
+        mixed = clean + self.interference(batch, rows, clean, is_noise)  # (K, N)
+        noisy = batch.audio.x.index_copy(0, rows.to(clean.device), mixed)  # (B, N)
+        return Batch(batch.audio, batch.audio.replace(noisy), rows, batch.noise, batch.labels, batch.ids)
+
+    def interference(self, batch: Batch, rows: Tensor, clean: Tensor, is_noise: Tensor) -> Tensor:
+        """What is added to the chosen rows, at its level: (K, N)."""
+        lengths = batch.audio.lengths[rows]  # (K,)
+        starts, sizes = self.stretches(lengths)  # (K, J)
+        sources, pool = self.sources(batch, rows, is_noise, sizes)  # 3 x (K, J), (R, N')
+        added, inside = torch.zeros_like(clean), torch.zeros_like(clean, dtype=torch.bool)
+        time = torch.arange(clean.size(1), device=clean.device)  # (N,)
+        for column in torch.stack([starts, sizes, *sources], dim=-1).to(clean.device).unbind(1):  # (K, 5)
+            start, size, row, offset, period = (part[:, None] for part in column.unbind(1))  # (K, 1) each
+            here = (time >= start) & (time < start + size)  # (K, N)
+            sample = (offset + (time - start).clamp(min=0)) % period  # (K, N)
+            added = torch.where(here, pool[row, sample], added)  # (K, N)
+            inside |= here
+        snr = torch.where(
+            is_noise, uniform(*self.cfg.noise_snr, len(rows)), uniform(*self.cfg.speech_snr, len(rows))
+        ).to(clean.device)  # (K,) dB
+        signal = clean * inside if self.cfg.snr_over is Over.mixed else clean  # (K, N)
+        wanted = signal.square().sum(1) * 10 ** (-snr / 10)  # (K,)
+        energy = added.square().sum(1)  # (K,)
+        gain = torch.where(energy > 0, (wanted / energy.clamp(min=1e-20)).sqrt(), 0.0)  # (K,)
+        return added * gain[:, None]
+
+    def stretches(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Starts and sizes of the stretches of each row, (K, J) each; unused ones have size 0."""
+        low, high = self.cfg.segments
+        count = torch.randint(low, high + 1, (len(lengths),))  # (K,)
+        total = (lengths * uniform(*self.cfg.mix_rate, len(lengths))).long().clamp(min=1)  # (K,)
+        total = torch.minimum(total, lengths)
+        rest, sizes = total.clone(), torch.zeros(len(lengths), high, dtype=torch.long)
+        for j in range(high):  # throw the samples into the stretches, each as likely
+            share = 1.0 / (count - j).clamp(min=1)  # (K,)
+            sizes[:, j] = torch.binomial(rest.float(), share).long().clamp(max=rest) * (j < count)
+            rest -= sizes[:, j]
+        used = torch.arange(high) < count[:, None]  # (K, J)
+        gaps = (torch.rand(len(lengths), high) * (lengths - total + 1)[:, None]).long()  # (K, J)
+        gaps = gaps.masked_fill(~used, int(lengths.max())).sort(dim=1).values  # (K, J)
+        return gaps + sizes.cumsum(1) - sizes, sizes
+
+    def sources(
+        self, batch: Batch, rows: Tensor, is_noise: Tensor, sizes: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Row, offset and period of what each stretch plays, (K, J) each, and the signals they point into."""
+        audio, k, j = batch.audio, len(rows), sizes.size(1)
+        low, high = self.cfg.speakers
+        b = len(audio.lengths)
+        voices = torch.randint(low, high + 1, (k, 1)).clamp(max=max(1, b - 1))  # (K, 1)
+        draw = torch.rand(k, b).scatter(1, rows[:, None], 2.0)  # (K, B) never the row itself, unless alone
+        speaker = draw.argsort(1).gather(1, torch.arange(j).expand(k, j) % voices)  # (K, J)
+        period = audio.lengths[speaker].clamp(min=1)  # (K, J)
+        offset = (torch.rand(k, j) * (period - sizes + 1).clamp(min=1)).long()  # (K, J)
+        if batch.noise is None:
+            return (speaker, offset, period), audio.x
+        noise = batch.noise
+        own = noise.lengths[rows, None].clamp(min=1).expand(k, j)  # (K, J)
+        pick = is_noise[:, None]
+        row = torch.where(pick, b + rows[:, None], speaker)
+        offset = torch.where(pick, (sizes.cumsum(1) - sizes) % own, offset)
+        size = max(audio.x.size(1), noise.x.size(1))
+        wide = [torch.nn.functional.pad(x, (0, size - x.size(1))) for x in (audio.x, noise.x)]
+        return (row, offset, torch.where(pick, own, period)), torch.cat(wide)  # (2B, N')
+
+
+preset("nest_paper", SpeakerNoise.Config(prob=0.2, noise_ratio=0.1))

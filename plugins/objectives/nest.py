@@ -1,0 +1,46 @@
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
+from research.nn.functional import masked_ce, select, stack
+from research.nn.modules import CodeHead, MaskToken
+from research.registry import register
+
+
+@register("nest")
+class NEST(Objective):
+    """Codes of the clean signal, predicted from the masked noisy one (arXiv 2408.13106).
+
+    Targets and logits are computed for the frames that the loss counts and for no others.
+    """
+
+    example = ("encoder=fastconformer_tiny", "quantizer.codes=64")
+
+    @dataclass(kw_only=True)
+    class Config(Objective.Config):
+        threshold: float = 0.8  # an encoder frame counts when more than this share of its input was masked
+
+    def __init__(self, cfg: Config, *, parts: Parts) -> None:
+        super().__init__(parts)
+        self.cfg = cfg
+        self.quantizer = parts.quantizer(self.frontend.dim * self.encoder.stride)
+        self.head = CodeHead(self.encoder.dim, self.quantizer.books, self.quantizer.codes)
+        self.mask_token = MaskToken(self.frontend.dim, learned=False)
+
+    def forward(self, batch: Batch) -> Loss:
+        r = self.encoder.stride
+        clean, noisy = self.features(batch)  # (B, S, F)
+        mask = self.masking(clean.lengths, clean.x.size(1))  # (B, S)
+        h = self.encoder(self.fill(noisy, mask)).last  # (B, T, D)
+        hit = stack(mask[..., None].float(), r).mean(-1) > self.cfg.threshold  # (B, T)
+        ids = self.quantizer(select(stack(clean.x, r), hit)).ids  # (M, G)
+        loss = masked_ce(self.head(select(h.x, hit)), ids)
+        masked = torch.tensor(float(mask.sum()))
+        return Loss(
+            loss.total, loss.count, loss.stats | {"mask_ratio": Stat(masked, float(clean.lengths.sum()))}
+        )
+
+    def fill(self, feats: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
+        return self.mask_token(feats, mask)

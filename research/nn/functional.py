@@ -1,0 +1,59 @@
+"""Maths shared by objectives. Plain functions: no config, no registry."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from research.contracts import Loss, Stat
+
+
+def stack(x: Tensor, r: int) -> Tensor:
+    """Group r consecutive frames, the tail filled with zeros: (B, S, ...) -> (B, ceil(S / r), r * ...)."""
+    missing = -x.size(1) % r
+    x = F.pad(x, (0,) * (2 * (x.ndim - 2)) + (0, missing))  # (B, T * r, ...)
+    return x.unflatten(1, (-1, r)).flatten(2)  # (B, T, r * ...)
+
+
+def select(x: Tensor, mask: Tensor) -> Tensor:
+    """The frames that a mask on the host marks: (B, T, C), (B, T) -> (M, C). No device is waited for."""
+    rows = mask.flatten().nonzero()[:, 0]  # (M,)
+    return x.flatten(0, 1).index_select(0, rows.to(x.device, non_blocking=True))
+
+
+def perplexity(p: Tensor) -> Tensor:
+    """Give exp(entropy), averaged over books: weights (G, V) -> scalar. Weights need not sum to 1."""
+    p = p / p.sum(-1, keepdim=True).clamp(min=1e-9)
+    return torch.exp(-(p * (p + 1e-9).log()).sum(-1)).mean()
+
+
+def usage(p: Tensor) -> Tensor:
+    """Share of codes that were seen at all, averaged over books: (G, V) -> scalar."""
+    return (p > 0).float().mean()
+
+
+def histogram(ids: Tensor, codes: int) -> Tensor:
+    """How often each code of each book occurs: (M, G) -> (G, V)."""
+    shifted = ids + codes * torch.arange(ids.size(1), device=ids.device)  # (M, G)
+    counts = torch.zeros(ids.size(1) * codes, device=ids.device)
+    ones = torch.ones(ids.numel(), device=ids.device)
+    return counts.index_add_(0, shifted.flatten(), ones).unflatten(0, (ids.size(1), codes))
+
+
+def masked_ce(logits: Tensor, ids: Tensor) -> Loss:
+    """Cross-entropy summed over masked frames, averaged over books: logits (M, G, V), ids (M, G).
+
+    In fp32 whatever the compute dtype. Zero targets give a zero loss that still has a graph.
+    """
+    m, g, v = logits.shape
+    logits = logits.float()
+    total = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="sum") / g
+    with torch.no_grad():
+        best = logits.argmax(-1)  # (M, G)
+        targets, predictions = histogram(ids, v), histogram(best, v)  # (G, V)
+        stats = {
+            "acc": Stat((best == ids).float().mean(-1).sum(), m),
+            "target_ppl": Stat(targets, finish=perplexity),
+            "pred_ppl": Stat(predictions, finish=perplexity),
+            "usage": Stat(targets, finish=usage),
+        }
+    return Loss(total, m, stats)
