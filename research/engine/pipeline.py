@@ -1,0 +1,60 @@
+"""Reading ahead in the threads of fairseq2's C++ data pipeline."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from research.engine.bindings import problem
+from research.errors import HarkError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+AHEAD = 2  # results per worker that are ready before they are asked for
+
+
+@dataclass(slots=True)
+class Box:
+    """Carries any object through the pipeline, which would turn strings, lists and dicts into its own types."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+def read(items: Iterable[A], load: Callable[[A], B], workers: int) -> Iterator[B]:
+    """Give `load(item)` for every item, in order, `workers` of them at a time; with none, in the caller's thread.
+
+    `items` may be endless and is read from only as far ahead as needed; an error of `load` or `items` reaches the
+    caller as it is. `load` runs in threads: what it does outside Python's lock (decoding, numpy, torch) runs at once.
+    HarkError when fairseq2's bindings do not load.
+    """
+    if problem():
+        raise HarkError(
+            f"data.reader=fairseq2: its native part does not load ({problem()}); use data.reader=torch"
+        )
+    from fairseq2.data.data_pipeline import read_iterator  # noqa: PLC0415  needs the bindings
+
+    def call(box: Box) -> Box:
+        try:
+            return box if box.error else Box(load(box.value))
+        except BaseException as error:  # noqa: BLE001  the caller gets it
+            return Box(error=error)
+
+    source = read_iterator(boxed(items), lambda same: same, infinite=False, skip_pickling_check=True)
+    ready = source.map(call, num_parallel_calls=max(1, workers)).prefetch(AHEAD * workers).and_return()
+    return unboxed(ready)
+
+
+def boxed(items: Iterable[Any]) -> Iterator[Box]:
+    try:
+        for item in items:
+            yield Box(item)
+    except Exception as error:  # noqa: BLE001  the caller gets it
+        yield Box(error=error)
+
+
+def unboxed(boxes: Iterable[Box]) -> Iterator[Any]:
+    for box in boxes:
+        if box.error is not None:
+            raise box.error
+        yield box.value
