@@ -1,0 +1,167 @@
+"""The Conformer stack (arXiv 2005.08100), without the subsampling in front of it."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from research.contracts import Encoded, Encoder, Seq
+from research.errors import HarkError
+from research.nn.attention import ATTENTION, Layout, Positions, lay_out
+from research.nn.norm import BatchNorm, GroupNorm, LayerNorm, recomputing, update_running
+
+
+class ConvNorm(Enum):
+    """The norm inside the convolution module."""
+
+    batch = "batch"
+    layer = "layer"
+    group = "group"
+
+
+class FeedForward(nn.Module):
+    def __init__(self, cfg: "ConformerEncoder.Config") -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(cfg.dim)
+        self.up = nn.Linear(cfg.dim, cfg.ff_mult * cfg.dim, bias=cfg.bias)
+        self.down = nn.Linear(cfg.ff_mult * cfg.dim, cfg.dim, bias=cfg.bias)
+        self.dropout = nn.Dropout(cfg.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
+        return self.down(self.dropout(F.silu(self.up(self.norm(x)))))
+
+
+class Convolution(nn.Module):
+    def __init__(self, cfg: "ConformerEncoder.Config") -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(cfg.dim)
+        self.gate = nn.Linear(cfg.dim, 2 * cfg.dim, bias=cfg.bias)
+        self.depthwise = nn.Conv2d(
+            cfg.dim, cfg.dim, (1, cfg.kernel), padding=(0, cfg.kernel // 2), groups=cfg.dim, bias=cfg.bias
+        )
+        self.inner_norm = conv_norm(cfg)
+        self.out = nn.Linear(cfg.dim, cfg.dim, bias=cfg.bias)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """(B, T, D), bool (B, T) -> (B, T, D)."""
+        x = F.glu(self.gate(self.norm(x))) * valid[..., None]
+        x = x.transpose(1, 2)[:, :, None]  # (B, D, 1, T): a view that is channels-last
+        x = self.depthwise(x)[:, :, 0].transpose(1, 2)  # (B, T, D)
+        return self.out(F.silu(self.inner_norm(x, valid)))
+
+
+def conv_norm(cfg: "ConformerEncoder.Config") -> nn.Module:
+    match cfg.conv_norm:
+        case ConvNorm.batch:
+            return BatchNorm(cfg.dim)
+        case ConvNorm.layer:
+            return LayerNorm(cfg.dim)
+        case ConvNorm.group:
+            return GroupNorm(cfg.dim, cfg.groups)
+
+
+class Block(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward, norm."""
+
+    def __init__(self, cfg: "ConformerEncoder.Config", layer_drop: float) -> None:
+        super().__init__()
+        self.layer_drop = layer_drop
+        self.ff1 = FeedForward(cfg)
+        self.attention_norm = nn.LayerNorm(cfg.dim)
+        self.attention = ATTENTION[cfg.positions](cfg.dim, cfg.heads, bias=cfg.bias, dropout=cfg.dropout_att)
+        self.convolution = Convolution(cfg)
+        self.ff2 = FeedForward(cfg)
+        self.norm = nn.LayerNorm(cfg.dim)
+        self.dropout = nn.Dropout(cfg.dropout)
+
+    def forward(self, x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
+        """(B, T, D), bool (B, T) -> (B, T, D)."""
+        y = x + 0.5 * self.dropout(self.ff1(x))
+        y = y + self.dropout(self.attention(self.attention_norm(y), layout))
+        y = y + self.dropout(self.convolution(y, valid))
+        y = self.norm(y + 0.5 * self.dropout(self.ff2(y)))
+        if not self.training or self.layer_drop == 0:
+            return y
+        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.layer_drop  # (B, 1, 1)
+        return x + (y - x) * (kept / (1 - self.layer_drop))
+
+
+class ConformerEncoder(Encoder):
+    """Conformer blocks; subclasses set `subsampling`, a module Seq (B, S, F) -> Seq (B, T, D)."""
+
+    subsampling: nn.Module
+
+    @dataclass(kw_only=True)
+    class Config(Encoder.Config):
+        dim: int = 512
+        depth: int = 17
+        heads: int = 8
+        kernel: int = 9  # frames of the depthwise convolution
+        ff_mult: int = 4
+        stride: int = 8  # frontend frames per encoder frame: 2, 4 or 8
+        channels: int = 256  # of the subsampling convolutions
+        positions: Positions = Positions.rel_pos
+        context: tuple[int, int] = (-1, -1)  # frames that attention sees to the left and right; -1: all
+        bias: bool = True  # in feed-forward, attention and convolution modules
+        xscaling: bool = True  # multiply what the first block reads by sqrt(dim)
+        conv_norm: ConvNorm = ConvNorm.batch
+        groups: int = 8  # of conv_norm=group
+        dropout: float = 0.1
+        dropout_pre: float = 0.1  # on what the first block reads
+        dropout_att: float = 0.1  # on attention weights
+        dropout_emb: float = 0.0  # on the table of relative positions
+        layer_drop: float = 0.0  # chance that the last block is skipped; grows linearly from 0 at the first
+        checkpoint_layers: bool = field(default=False, metadata={"volatile": True})  # recompute activations
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        refuse(cfg)
+        self.cfg, self.dim, self.depth, self.stride = cfg, cfg.dim, cfg.depth, cfg.stride
+        drops = [cfg.layer_drop * i / max(1, cfg.depth - 1) for i in range(cfg.depth)]
+        self.layers = nn.ModuleList(Block(cfg, drop) for drop in drops)
+
+    def embed(self, feats: Seq) -> Seq:  # (B, S, F) -> (B, T, D)
+        embedded: Seq = self.subsampling(feats)
+        return embedded
+
+    def context(self, x: Seq, layers: Sequence[int] = ()) -> Encoded:
+        cfg, valid = self.cfg, x.valid
+        layout = lay_out(x, *cfg.context, cfg.positions, cfg.heads)
+        if cfg.positions is Positions.rel_pos:
+            layout.table = F.dropout(layout.table, cfg.dropout_emb, self.training)
+        y = x.x * cfg.dim**0.5 if cfg.xscaling else x.x
+        y = F.dropout(y, cfg.dropout_pre, self.training)
+        states = {0: y}
+        for depth, layer in enumerate(self.layers, start=1):
+            y = self.run(layer, y, valid, layout)
+            if depth in layers:
+                states[depth] = y
+        return Encoded(x.replace(y), [states[depth] for depth in layers])
+
+    def run(self, layer: nn.Module, x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
+        if not (self.cfg.checkpoint_layers and torch.is_grad_enabled()):
+            return layer(x, valid, layout)
+        twice = lambda: (nullcontext(), recomputing())  # noqa: E731
+        return checkpoint(layer, x, valid, layout, use_reentrant=False, context_fn=twice)
+
+    def on_step_end(self, step: int) -> None:  # noqa: ARG002
+        update_running([module for module in self.modules() if isinstance(module, BatchNorm)])
+
+
+def refuse(cfg: ConformerEncoder.Config) -> None:
+    """Raise HarkError for settings that no encoder can have."""
+    if cfg.dim % cfg.heads:
+        raise HarkError(f"encoder.heads={cfg.heads}: does not divide encoder.dim={cfg.dim}; choose a divisor")
+    if cfg.dim // cfg.heads % 2:
+        raise HarkError(f"encoder.heads={cfg.heads}: gives heads of {cfg.dim // cfg.heads} channels; choose an even size")
+    if cfg.kernel % 2 == 0:
+        raise HarkError(f"encoder.kernel={cfg.kernel}: must be odd, so that a frame has as many left as right")
+    if cfg.stride not in (2, 4, 8):
+        raise HarkError(f"encoder.stride={cfg.stride}: choose 2, 4 or 8")
+    if cfg.conv_norm is ConvNorm.group and cfg.dim % cfg.groups:
+        raise HarkError(f"encoder.groups={cfg.groups}: does not divide encoder.dim={cfg.dim}; choose a divisor")
