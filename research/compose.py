@@ -58,16 +58,16 @@ def check_overrides(overrides: Sequence[str]) -> None:
     """Refuse unknown groups, names and sections before Hydra does, in plainer words."""
     known = groups()
     sections = [item.name for item in fields(Config) if item.name != "defaults"]
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except (OverrideParseException, HydraException) as error:
-        raise HarkError(f"{_first_line(error)} (an override reads key=value)") from None
-    for override in parsed:
-        key = override.key_or_group
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+        except (OverrideParseException, HydraException):
+            raise HarkError(f"{override}: an override reads key=value") from None
+        key = parsed.key_or_group
         if key in known:
-            check_group(str(override.input_line), key, override.value(), known)
+            check_group(override, key, parsed.value(), known)
         elif "." not in key and key not in sections:
-            raise HarkError(f"{override.input_line}: unknown key '{key}'{nearest(key, [*known, *sections])}")
+            raise HarkError(f"{override}: unknown key '{key}'{nearest(key, [*known, *sections])}")
 
 
 def compose_config(overrides: Sequence[str]) -> Composed:

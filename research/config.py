@@ -43,7 +43,7 @@ class Run:
 
 @dataclass(kw_only=True)
 class Data:
-    train: list[str] = MISSING  # manifests (JSONL)
+    train: list[str] = field(default_factory=list)  # manifests (JSONL)
     valid: list[str] = field(default_factory=list)
     noise: list[str] = field(default_factory=list)  # manifests of a noise corpus
     sample_rate: int = 16_000  # Hz; other rates are resampled

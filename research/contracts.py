@@ -231,8 +231,12 @@ class Objective(Plugin):
         if len(batch.changed) == 0:
             return clean, clean
         rows = batch.changed.to(clean.x.device, non_blocking=True)  # (K,)
-        some = self.frontend(Seq(batch.noisy.x[rows], batch.noisy.lengths[batch.changed]))  # (K, S, F)
-        return clean, clean.replace(clean.x.index_copy(0, rows, some.x))
+        some = self.frontend(
+            Seq(batch.noisy.x[rows], batch.noisy.lengths[batch.changed])
+        )  # (K, S', F), S' <= S
+        noisy = clean.x.clone()  # (B, S, F)
+        noisy[rows, : some.x.size(1)] = some.x
+        return clean, clean.replace(noisy)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups. `lr_scale(step)` multiplies the schedule; 0 freezes. Vectors are not decayed."""
@@ -249,7 +253,19 @@ class Features:
 
     frames: list[Tensor]  # per utterance (T, D), fp32
     period: float  # seconds from one frame to the next
-    segments: list[list[tuple[float, float, str]]]  # per utterance (start s, end s, label)
+    segments: list[
+        list[tuple[float, float, str]]
+    ]  # per utterance (start s, end s, label), in the order of time
+
+
+@dataclass
+class Answers:
+    """What a probe found in each test utterance: sums, so that intervals can be drawn over utterances."""
+
+    counts: Tensor  # (U, ...) one summand per test utterance
+    metrics: Callable[
+        [Tensor], dict[str, Tensor]
+    ]  # summed counts (R, ...) -> metric name -> (R,), the headline first
 
 
 class Probe(Plugin):
@@ -261,6 +277,6 @@ class Probe(Plugin):
     class Config(Plugin.Config):
         pass
 
-    def run(self, train: Features, test: Features, seed: int) -> dict[str, float]:
-        """Learn on `train`, answer on `test`: metric name -> value."""
+    def run(self, train: Features, test: Features, seed: int) -> Answers:
+        """Learn on `train`, answer on `test`; the same seed gives the same answers."""
         raise NotImplementedError

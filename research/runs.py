@@ -64,12 +64,17 @@ def create(config: Config, choices: dict[str, str], overrides: list[str]) -> Pat
     path = folder(config)
     path.mkdir(parents=True, exist_ok=True)
     if not (path / "config.yaml").exists():
-        values = OmegaConf.structured(config)
-        values.pop("defaults")
-        write(path / "config.yaml", OmegaConf.to_yaml(OmegaConf.merge({"plugins": choices}, values)))
+        write(path / "config.yaml", OmegaConf.to_yaml({"plugins": choices, **values_of(config)}))
         write(path / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
         write(path / "code.json", json.dumps(code_version(), indent=1))
     return path
+
+
+def values_of(config: Config) -> dict[str, Any]:
+    """Give a config as plain values, enums by name."""
+    values = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items() if key != "defaults"}
 
 
 def write(path: Path, text: str) -> None:
@@ -86,7 +91,7 @@ def load_config(path: Path) -> Config:
         raise HarkError(f"{path}: no run is here (config.yaml is missing)")
     values = OmegaConf.load(file)
     assert isinstance(values, DictConfig)
-    root = OmegaConf.structured(Config(defaults=[]))
+    root = OmegaConf.structured(Config())
     try:
         for kind, name in values.pop("plugins").items():
             root[kind] = OmegaConf.structured(registry.config_of(kind, name))

@@ -1,0 +1,99 @@
+"""`hark COMMAND`. Commands import what they need when they run, so that `hark --help` answers at once."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from research.errors import HarkError
+
+TRAIN = """\
+overrides read key=value, for example
+  hark train experiment=nest_demo data.train=[data/debspeech-mini/train.jsonl]
+  hark train experiment=nest_large encoder.dropout=0.2 run.seed=1 train.precision=bf16
+The same configuration is the same run: typed again, it resumes."""
+
+
+def train(args: argparse.Namespace) -> int:
+    from research.compose import compose_config
+    from research.training.loop import train as run
+
+    return run(compose_config(args.overrides))
+
+
+def show(args: argparse.Namespace) -> int:
+    from research.listing import show as run
+
+    return run(args.overrides)
+
+
+def list_plugins(args: argparse.Namespace) -> int:
+    from research.listing import list_plugins as run
+
+    return run(args.kind)
+
+
+def check(args: argparse.Namespace) -> int:
+    from research.conformance.command import run
+
+    return run(args)
+
+
+def prepare(args: argparse.Namespace) -> int:
+    from research.data.corpora.command import run
+
+    run(args)
+    return 0
+
+
+def probe(args: argparse.Namespace) -> int:
+    from research.evaluation.command import run
+
+    run(args)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    from research.data.corpora.command import add_arguments as prepare_arguments
+    from research.evaluation.command import add_arguments as probe_arguments
+
+    top = argparse.ArgumentParser(
+        prog="hark", description="Speech self-supervised learning as composable plugins."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str, epilog: str = "") -> argparse.ArgumentParser:
+        raw = argparse.RawDescriptionHelpFormatter
+        sub = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("train", train, "pretrain, or resume, one run", TRAIN)
+    sub.add_argument("overrides", nargs="*", metavar="key=value")
+    prepare_arguments(
+        command("prepare", prepare, "make manifests: real speech, noise, synthetic speech, your own")
+    )
+    probe_arguments(command("probe", probe, "ask what the layers of a run know, beside baselines"))
+    sub = command("list", list_plugins, "name the plugins")
+    sub.add_argument("kind", nargs="?", help="objective, encoder, frontend, quantizer, ...")
+    sub = command("show", show, "print what overrides resolve to, with the docstrings", TRAIN)
+    sub.add_argument("overrides", nargs="*", metavar="key=value")
+    sub = command("check", check, "hold one plugin to the rules that all plugins keep")
+    sub.add_argument("name", help="a plugin's name, or kind=name")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Bad input is one line on stderr and exit code 2."""
+    args = parser().parse_args(argv)
+    sys.path.insert(0, str(Path.cwd()))  # so that $HARK_PLUGINS finds modules of the working folder
+    try:
+        code: int = args.run(args)
+    except HarkError as error:
+        print(f"hark: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""`hark list` and `hark show`: what there is, and what a command line resolves to."""
+
+import inspect
+import sys
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from research import registry, runs
+from research.compose import compose_config
+from research.config import Config
+from research.errors import HarkError, nearest
+from research.model import check
+
+
+def warn_broken() -> None:
+    for module, error in registry.broken.items():
+        print(f"hark: skipped plugin {module}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def list_plugins(kind: str | None) -> int:
+    """Print every plugin, or those of one kind, with the first line of its docstring."""
+    registry.load_plugins()
+    warn_broken()
+    if kind is not None and kind not in registry.KINDS:
+        known = ", ".join(registry.KINDS)
+        raise HarkError(
+            f"no kind of plugin is called '{kind}'{nearest(kind, registry.KINDS)} (there are: {known})"
+        )
+    table = Table("kind", "name", "what it is", box=None)
+    for each in [kind] if kind else registry.KINDS:
+        for name in registry.names(each):
+            table.add_row(each, name, summary(registry.find(each, name)))
+    Console().print(table)
+    return 0
+
+
+def summary(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").split("\n", 1)[0]
+
+
+def show(overrides: Sequence[str]) -> int:
+    """Print the docstring of every plugin that the overrides name, then the resolved config."""
+    composed = compose_config(overrides)
+    warn_broken()
+    typed = {override.split("=", 1)[0] for override in overrides}
+    for kind, name in composed.choices.items():
+        if kind in typed and kind in registry.KINDS:
+            cls = registry.find(kind, name)
+            print(f"{kind}={name}: {cls.__module__}.{cls.__qualname__}\n\n{inspect.getdoc(cls)}\n")
+    print(OmegaConf.to_yaml(runs.values_of(composed.config)), end="")
+    print(f"# {describe(composed.config)}")
+    return 0
+
+
+def describe(config: Config) -> str:
+    """One line: trained parameters by part, and the run's signature. Refuses illegal combinations."""
+    objective = check(config)
+    total = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+    encoder = sum(p.numel() for p in objective.encoder.parameters())
+    return f"{total / 1e6:.2f}M trained parameters, encoder {encoder / 1e6:.2f}M, signature {runs.signature(config)}"

@@ -1,0 +1,106 @@
+"""What the loop reads: manifests, a plan, and a reader, wired to the ranks of a run."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from rich.table import Table
+
+from research.config import Config, Reader
+from research.contracts import Batch, Seq, Stat
+from research.data import manifest, torch_reader
+from research.data.loader import Loaded, Loader
+from research.data.plan import Plan, by_budget, in_order
+from research.data.stream import Read, once, stream
+from research.data.summary import summarize
+from research.engine import bindings, pipeline
+from research.engine.gangs import Ranks
+from research.errors import HarkError
+
+T = TypeVar("T")
+
+
+@dataclass
+class Fed:
+    """A batch with what the step books of it."""
+
+    batch: Batch
+    seconds: float  # of speech
+    padding: Stat
+
+
+def reader(choice: Reader) -> Read:
+    """Give the reader that was asked for; `auto` is fairseq2's where its bindings load."""
+    if choice is Reader.torch or (choice is Reader.auto and bindings.problem()):
+        return torch_reader.read
+    return pipeline.read
+
+
+class Source:
+    """All the data of a run."""
+
+    def __init__(self, cfg: Config, ranks: Ranks) -> None:
+        if not cfg.data.train:
+            raise HarkError("data.train names no manifest: type data.train=[path/to/train.jsonl]")
+        self.cfg, self.ranks, self.read = cfg, ranks, reader(cfg.data.reader)
+        data = cfg.data
+        self.speech = one_by_one(ranks, lambda: manifest.load(data.train, data))
+        self.noise = one_by_one(ranks, lambda: manifest.load_noise(data.noise, data)) if data.noise else None
+        self.held_out = one_by_one(ranks, lambda: manifest.load(data.valid, data)) if data.valid else None
+        durations = self.speech.durations
+        group = ranks.size * cfg.train.accumulate
+        self.plan = Plan(durations, *by_budget(durations, data), group=group, seed=cfg.run.seed)
+        self.bad = self.converted = 0
+
+    def train(self, step: int) -> Iterator[Fed]:
+        """Batches of this rank from step number `step` on, without end."""
+        loader = Loader(self.speech, self.noise, self.cfg.data, self.cfg.run.seed)
+        start = step * self.ranks.size * self.cfg.train.accumulate
+        ranks = self.ranks
+        for loaded in stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start):
+            self.bad += len(loaded.bad)
+            self.converted += loaded.converted
+            yield feed(loaded, self.cfg.data.sample_rate)
+
+    def valid(self) -> Iterator[tuple[int, Batch]]:
+        """Numbered batches of this rank's share of the held-out utterances, the same every time.
+
+        A rank that has none left still gets one, of silence: all ranks make the same collective calls.
+        """
+        assert self.held_out is not None
+        loader = Loader(self.held_out, self.noise, self.cfg.data, seed=0)
+        items = in_order(self.held_out.durations, *by_budget(self.held_out.durations, self.cfg.data))
+        ranks = self.ranks
+        if ranks.rank >= len(items):
+            yield ranks.rank, silence(self.cfg.data.sample_rate)
+        read = once(loader, items, self.read, rank=ranks.rank, world=ranks.size)
+        for k, loaded in enumerate(read):
+            yield k * ranks.size + ranks.rank, feed(loaded, self.cfg.data.sample_rate).batch
+
+    def summary(self) -> Table:
+        return summarize(self.speech, self.plan, self.cfg.data.sample_rate).table()
+
+    def counts(self) -> dict[str, float]:
+        """Utterances of this rank, since the process started, that were left out or converted."""
+        return {"bad_utterances": float(self.bad), "converted_utterances": float(self.converted)}
+
+
+def feed(loaded: Loaded, sample_rate: int) -> Fed:
+    """Make what was read into a step's batch; one that lost all its rows becomes silence, which counts nothing."""
+    batch = loaded.batch or silence(sample_rate)
+    padding = Stat(torch.tensor(loaded.padded - loaded.seconds), loaded.padded)
+    return Fed(batch, loaded.seconds, padding)
+
+
+def silence(sample_rate: int) -> Batch:
+    size = sample_rate // 10
+    return Batch.clean(Seq(torch.zeros(1, size), torch.tensor([size])), ids=[""])
+
+
+def one_by_one(ranks: Ranks, load: Callable[[], T]) -> T:
+    """Rank 0 first: it fills the cache that the others read."""
+    if ranks.rank == 0:
+        value = load()
+    ranks.barrier()
+    return value if ranks.rank == 0 else load()

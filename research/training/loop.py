@@ -1,0 +1,173 @@
+"""`hark train`: from a config to a trained model, through as many interruptions as it takes."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from research import runs
+from research.compose import Composed
+from research.config import Config
+from research.engine.checkpoint import Checkpoints
+from research.engine.gangs import Ranks, start
+from research.engine.parallel import wrap
+from research.errors import HarkError
+from research.model import assemble, check
+from research.registry import build
+from research.training import optimizer as optim
+from research.training.data import Source
+from research.training.memory import keep_freed_memory, peak_mb
+from research.training.signals import StopFlag
+from research.training.stats import StatBag
+from research.training.step import Outcome, Student, train_step
+from research.training.tracking import Tracker
+from research.training.validation import validate
+
+
+def train(composed: Composed) -> int:
+    """Train the run that a config is, or go on with it. Exit code 0, or 128 + the signal that stopped it."""
+    cfg = composed.config
+    check(cfg)  # refuse an illegal combination before anything is touched
+    keep_freed_memory()
+    ranks = start(cfg.run.device)
+    try:
+        path = runs.folder(cfg)
+        if ranks.rank == 0:
+            runs.create(cfg, composed.choices, composed.overrides)
+        ranks.barrier()
+        with StopFlag() as flag:
+            return Run(cfg, path, ranks, flag).go()
+    finally:
+        ranks.close()
+
+
+@dataclass
+class Progress:
+    """How far a run is: all of its state that is not in the model or the optimizer."""
+
+    step: int = 0
+    skipped: int = 0  # steps with a non-finite loss or gradient
+    skipped_in_a_row: int = 0
+    wall: float = 0.0  # seconds, over all restarts
+    audio: float = 0.0  # seconds of speech seen
+    valid_loss: float | None = None
+
+
+class Run:
+    """One process of one run."""
+
+    def __init__(self, cfg: Config, path: Path, ranks: Ranks, flag: StopFlag) -> None:
+        self.cfg, self.path, self.ranks, self.flag = cfg, path, ranks, flag
+        self.source = Source(cfg, ranks)
+        objective = assemble(cfg).to(ranks.device)
+        adamw = optim.adamw(objective, cfg.optimizer)
+        keep = cfg.checkpoint
+        self.checkpoints = Checkpoints(
+            path / "checkpoints", ranks, keep_last=keep.keep_last, keep_best=keep.keep_best
+        )
+        self.progress = Progress()
+        if state := self.checkpoints.load():
+            objective.load_state_dict(state.model)
+            optim.restore(adamw, state.optimizer)
+            self.progress = Progress(**state.trainer)
+        if cfg.train.compile:
+            objective.encoder.compile(dynamic=True)
+        augment = build(cfg.augmentation).to(ranks.device)
+        self.student = Student(objective, wrap(objective, ranks), augment, adamw, ranks, cfg)
+        self.tracker = Tracker(cfg, path, self.progress.step, writes=ranks.rank == 0)
+        self.window = Window(StatBag(ranks.device))
+
+    def go(self) -> int:
+        """Step until the end or a signal, and leave a checkpoint there."""
+        code = 1
+        try:
+            self.tracker.say(f"{self.path}: step {self.progress.step} of {self.cfg.train.steps}")
+            self.tracker.say(self.source.summary())
+            code = self.steps()
+        finally:
+            self.tracker.close(code)
+            self.checkpoints.close()
+        return code
+
+    def steps(self) -> int:
+        cfg, progress = self.cfg, self.progress
+        batches = self.source.train(progress.step)
+        self.student.objective.train()
+        self.window.start()
+        while progress.step < cfg.train.steps:
+            stop = self.flag.signal is not None
+            outcome = train_step(self.student, batches, progress.step, self.window.bag, stop=stop)
+            progress.step += 1
+            self.count(outcome)
+            last = progress.step == cfg.train.steps
+            if last or progress.step % cfg.train.log_every == 0:
+                self.log()
+            if last or progress.step % cfg.train.validate_every == 0:
+                self.validate()
+            if last or outcome.stop or progress.step % cfg.checkpoint.every == 0:
+                self.save()
+            if outcome.stop and not last:
+                number = self.flag.signal or 0
+                self.tracker.say(f"stopped after step {progress.step}; the same command goes on")
+                return 128 + number
+        return 0
+
+    def count(self, outcome: Outcome) -> None:
+        """Book a step; HarkError after too many in a row that were not finite."""
+        progress, limit = self.progress, self.cfg.train.max_skipped
+        progress.wall += self.window.spend(outcome.seconds)
+        progress.audio += outcome.seconds
+        if outcome.sound:
+            progress.skipped_in_a_row = 0
+            return
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        self.tracker.say(f"step {progress.step}: loss or gradient is not finite, nothing moved")
+        if progress.skipped_in_a_row >= limit:
+            raise HarkError(
+                f"{self.path}: {limit} steps in a row had a non-finite loss or gradient, up to step {progress.step}; "
+                "lower optimizer.lr, or look at the data (train.max_skipped sets the limit)"
+            )
+
+    def log(self) -> None:
+        values = self.window.bag.pop(self.ranks.all_sum)
+        extra = {"audio_s_per_s": self.window.speed(), "peak_mb": peak_mb(self.ranks.device)}
+        counts = self.source.counts() | {"skipped_steps": float(self.progress.skipped)}
+        if values:
+            self.tracker.log(self.progress.step, "train", values | extra | counts)
+        self.window.start()
+
+    def validate(self) -> None:
+        if self.cfg.data.valid:
+            values = validate(self.student, self.source.valid())
+            self.progress.valid_loss = values["loss"]
+            self.tracker.log(self.progress.step, "valid", values)
+            self.window.start()
+
+    def save(self) -> None:
+        progress, student = self.progress, self.student
+        objective, adamw = student.objective.state_dict(), optim.state_of(student.optimizer)
+        self.checkpoints.save(progress.step, objective, adamw, asdict(progress), progress.valid_loss)
+        if self.ranks.rank == 0:
+            self.tracker.cost(progress.wall, progress.audio, self.ranks.size)
+
+
+class Window:
+    """What was seen since the last time that numbers were logged."""
+
+    def __init__(self, bag: StatBag) -> None:
+        self.bag = bag
+        self.start()
+
+    def start(self) -> None:
+        self.mark, self.wall, self.audio = time.monotonic(), 0.0, 0.0
+
+    def spend(self, audio: float) -> float:
+        """Add a step's audio; give the wall seconds since the step before."""
+        now = time.monotonic()
+        passed, self.mark = now - self.mark, now
+        self.wall += passed
+        self.audio += audio
+        return passed
+
+    def speed(self) -> float:
+        return self.audio / max(self.wall, 1e-9)

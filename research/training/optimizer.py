@@ -1,0 +1,63 @@
+"""Parameter groups -> AdamW, and what happens between backward and the weights."""
+
+import torch
+from torch import Tensor, nn
+
+from research.config import Optimizer
+from research.contracts import Objective, Plugin
+from research.schedules import Schedule
+
+
+def adamw(objective: Objective, cfg: Optimizer) -> torch.optim.AdamW:
+    """Fused AdamW over the objective's groups (arXiv 1711.05101); `lr_scale` of a group stays with the group."""
+    groups = [group for group in objective.param_groups() if group["params"]]
+    for group in groups:
+        group.setdefault("lr_scale", unscaled)
+    return torch.optim.AdamW(
+        groups, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
+    )
+
+
+def unscaled(_: int) -> float:
+    return 1.0
+
+
+def set_lr(optimizer: torch.optim.Optimizer, peak: float, schedule: Schedule, step: int, steps: int) -> float:
+    """Put the learning rate of `step` into every group; give the one of unscaled groups."""
+    lr = peak * schedule(step, steps)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"](step)
+    return lr
+
+
+def state_of(optimizer: torch.optim.Optimizer) -> dict[str, object]:
+    """Give the optimizer's state without what the groups compute from the step."""
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group.pop("lr_scale")
+    return state
+
+
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
+    scales = [group["lr_scale"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, scale in zip(optimizer.param_groups, scales, strict=True):
+        group["lr_scale"] = scale
+
+
+def scale_gradients(optimizer: torch.optim.Optimizer, count: Tensor, clip: float) -> Tensor:
+    """Turn summed gradients into means over `count` targets, clipped to the norm `clip` (0: not). Give the norm."""
+    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm(grads) / count
+    factor = 1.0 / count
+    if clip > 0:
+        factor = factor * torch.clamp(clip / (norm + 1e-6), max=1.0)
+    torch._foreach_mul_(grads, factor.to(grads[0].dtype))
+    return norm
+
+
+def end_step(objective: nn.Module, step: int) -> None:
+    """Tell every plugin in the model that optimizer step number `step` is done."""
+    for module in objective.modules():
+        if isinstance(module, Plugin):
+            module.on_step_end(step)

@@ -1,0 +1,48 @@
+"""Stats of batches -> numbers to log: summed over steps on the device, over ranks only when they are logged."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from research.contracts import Stat
+
+
+class StatBag:
+    """A window of stats by name. Adding never waits for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.totals: dict[str, Tensor] = {}
+        self.weights: dict[str, float] = {}
+        self.finish: dict[str, Callable[[Tensor], Tensor]] = {}
+
+    def add(self, stats: dict[str, Stat]) -> None:
+        for name, stat in stats.items():
+            total = stat.total.detach().to(self.device, torch.float64, non_blocking=True)
+            self.totals[name] = self.totals[name] + total if name in self.totals else total
+            self.weights[name] = self.weights.get(name, 0.0) + stat.weight
+            self.finish[name] = stat.finish
+
+    def pop(self, all_sum: Callable[[Tensor], None]) -> dict[str, float]:
+        """Finish and forget: `all_sum` adds a tensor over the ranks in place. One collective in all.
+
+        A rank whose batches were all lost has no names: it joins with what the others have only if it logged the
+        same stats before; objectives therefore return every stat from every batch, empty ones too.
+        """
+        names = sorted(self.totals)
+        if not names:
+            return {}
+        sizes = [self.totals[name].numel() for name in names]
+        weights = torch.tensor([self.weights[name] for name in names], dtype=torch.float64)
+        flat = torch.cat([*(self.totals[name].flatten() for name in names), weights.to(self.device)])
+        all_sum(flat)
+        flat = flat.cpu()
+        values = {}
+        for k, (name, part) in enumerate(zip(names, flat[: -len(names)].split(sizes), strict=True)):
+            weight = flat[-len(names) + k]
+            mean = part.view(self.totals[name].shape) / weight.clamp(min=1e-12)
+            values[name] = float(self.finish[name](mean))
+        self.totals.clear()
+        self.weights.clear()
+        return values

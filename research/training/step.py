@@ -1,0 +1,90 @@
+"""One optimizer step: what every method goes through, whatever its loss."""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from research.config import Config, Precision
+from research.contracts import Augmentation, Batch, Loss, Objective, Stat
+from research.engine.gangs import Ranks
+from research.engine.parallel import no_sync
+from research.training.data import Fed
+from research.training.optimizer import end_step, scale_gradients, set_lr
+from research.training.seeds import seed_all
+from research.training.stats import StatBag
+
+
+@dataclass
+class Student:
+    """The model with all that a step needs of it."""
+
+    objective: Objective
+    model: nn.Module  # the objective itself, or DDP around it
+    augment: Augmentation
+    optimizer: torch.optim.Optimizer
+    ranks: Ranks
+    cfg: Config
+
+    def autocast(self) -> AbstractContextManager[object]:
+        on = self.cfg.train.precision is Precision.bf16
+        return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=on)
+
+    def loss(self, batch: Batch) -> Loss:
+        """Augment and score a batch; the caller has seeded the generators."""
+        batch = batch.to(self.ranks.device)
+        with torch.no_grad():
+            batch = self.augment(batch)
+        with self.autocast():
+            loss: Loss = self.model(batch)
+        return loss
+
+
+@dataclass
+class Outcome:
+    """What every rank knows after a step."""
+
+    sound: bool  # loss and gradients were finite, the weights have moved
+    stop: bool  # some rank was asked to stop
+    seconds: float  # of audio, over all ranks
+
+
+def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag, *, stop: bool) -> Outcome:
+    """Do step number `step` (from 0). Nothing moves when the loss or a gradient is not finite.
+
+    Gradients are summed over micro-batches and ranks and divided once, by the global number of targets, so that
+    two ranks, two micro-batches and one big batch weigh every target alike.
+    """
+    cfg, ranks = student.cfg, student.ranks
+    targets, seconds, total = 0, 0.0, torch.zeros((), device=ranks.device)
+    stats: list[dict[str, Stat]] = []
+    for micro in range(cfg.train.accumulate):
+        fed = next(batches)
+        seed_all(cfg.run.seed, step, micro * ranks.size + ranks.rank)
+        with no_sync(student.model, active=micro < cfg.train.accumulate - 1):
+            loss = student.loss(fed.batch)
+            loss.total.backward()
+        targets, seconds, total = targets + loss.count, seconds + fed.seconds, total + loss.total.detach()
+        stats.append(loss.stats | {"loss": Stat(loss.total, loss.count), "padding": fed.padding})
+    sums = torch.tensor([targets, seconds, float(stop)], dtype=torch.float64).to(ranks.device)
+    sums = torch.cat([sums, total[None]])
+    ranks.all_sum(sums)
+    lr = set_lr(student.optimizer, cfg.optimizer.lr, cfg.schedule, step, cfg.train.steps)
+    norm = scale_gradients(student.optimizer, sums[0].clamp(min=1), cfg.train.clip)
+    outcome = read_back(norm, sums)
+    if outcome.sound:
+        student.optimizer.step()
+        end_step(student.objective, step + 1)
+        for each in [*stats, {"grad_norm": Stat(norm), "lr": Stat(torch.tensor(lr))}]:
+            bag.add(each)
+    student.optimizer.zero_grad()
+    return outcome
+
+
+def read_back(norm: Tensor, sums: Tensor) -> Outcome:
+    """Wait for the backward pass, once a step and in one read, before any weight moves."""
+    _, seconds, stop, total, norm_value = torch.cat([sums, norm[None]]).tolist()
+    return Outcome(math.isfinite(norm_value) and math.isfinite(total), stop > 0, seconds)

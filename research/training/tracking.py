@@ -1,0 +1,103 @@
+"""Where numbers go: metrics.jsonl (the source of truth), W&B, the terminal."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from research import runs
+from research.config import Config
+
+
+class Tracker:
+    """Write what a run measures. Only rank 0 has one that writes; the others' is silent."""
+
+    def __init__(self, cfg: Config, path: Path, step: int, *, writes: bool) -> None:
+        self.cfg, self.path, self.writes = cfg, path, writes
+        self.wandb: Any = None
+        if not writes:
+            return
+        keep_until(path / "metrics.jsonl", step)
+        self.file = open(path / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115  closed by close()
+        self.wandb = start_wandb(cfg, path)
+        self.console = Console()
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[last]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task(path.name, total=cfg.train.steps, completed=step, last="")
+        self.progress.start()
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Record the numbers of one split after `step` steps."""
+        if not self.writes:
+            return
+        record = {"schema": runs.SCHEMA, "step": step, "split": split, "time": time.time(), **values}
+        self.file.write(json.dumps(record) + "\n")
+        if self.wandb is not None:
+            self.wandb.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
+        shown = f"{split} loss {values['loss']:.3f}"
+        if "acc" in values:
+            shown += f"  acc {values['acc']:.3f}"
+        if not self.console.is_terminal:
+            self.say(
+                f"step {step}/{self.cfg.train.steps}  {shown}  {values.get('audio_s_per_s', 0):.0f} audio-s/s"
+            )
+        elif split == "train":
+            self.progress.update(self.task, completed=step, last=shown)
+        else:
+            self.say(f"step {step}  {shown}")
+
+    def cost(self, wall: float, audio: float, devices: int) -> None:
+        """Record what the run has used so far, over all its restarts; times in seconds."""
+        hours = {"wall_s": wall, "device_h": wall * devices / 3600, "audio_h": audio / 3600}
+        runs.write(
+            self.path / "cost.json", json.dumps({key: round(value, 4) for key, value in hours.items()})
+        )
+
+    def say(self, what: str | Table) -> None:
+        """Print a line or a table above the progress bar."""
+        if self.writes:
+            self.console.print(what, highlight=False, soft_wrap=True)
+
+    def close(self, code: int) -> None:
+        if not self.writes:
+            return
+        self.progress.stop()
+        self.file.close()
+        if self.wandb is not None:
+            self.wandb.finish(exit_code=code)
+
+
+def keep_until(file: Path, step: int) -> None:
+    """Drop what a killed run logged after the checkpoint that it resumes from: those steps are done again."""
+    if file.exists():
+        kept = [json.dumps(record) + "\n" for record in runs.read_jsonl(file) if record["step"] <= step]
+        runs.write(file, "".join(kept))
+
+
+def start_wandb(cfg: Config, path: Path) -> Any:
+    if cfg.log.wandb == "disabled":
+        return None
+    import wandb  # noqa: PLC0415  slow to import
+
+    return wandb.init(
+        project=cfg.log.project,
+        group=cfg.log.group or None,
+        name=path.name,
+        id=path.name,
+        resume="allow",
+        mode=cfg.log.wandb,  # type: ignore[arg-type]  # wandb checks it
+        dir=str(path),
+        config=runs.values_of(cfg),
+        settings=wandb.Settings(silent=True, console="off"),
+    )
