@@ -1,0 +1,77 @@
+"""Frozen features: eval mode, no gradient, fp32, and nothing in the model moves."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from research.contracts import Encoder, Features, Frontend, Seq
+from research.evaluation.speech import Speech
+
+BATCH = 1_600_000  # samples, padding included: 100 s at 16 kHz
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Put modules in eval mode; afterwards every submodule is in the mode that it was in."""
+    modes = {module: module.training for top in modules for module in top.modules()}
+    for top in modules:
+        top.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Rows by falling length, as many at a time as fit `BATCH` with their padding."""
+    rows = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while rows:
+        count = max(1, BATCH // lengths[rows[0]])
+        yield rows[:count]
+        rows = rows[count:]
+
+
+@torch.no_grad()
+def represent(forward: Callable[[Seq], list[Seq]], audio: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Apply what maps padded audio (B, N) to representations (B, T, D): one list of (T, D), on the host, for each."""
+    found: dict[int, list[Tensor]] = {}
+    for rows in batches([len(x) for x in audio]):
+        padded = nn.utils.rnn.pad_sequence([audio[i] for i in rows], batch_first=True)  # (B, N)
+        outputs = forward(Seq(padded, torch.tensor([len(audio[i]) for i in rows])))
+        for b, i in enumerate(rows):
+            found[i] = [y.x[b, : int(y.lengths[b])].float().cpu() for y in outputs]
+    return [list(frames) for frames in zip(*(found[i] for i in range(len(audio))), strict=True)]
+
+
+def encode(frontend: Frontend, encoder: Encoder, speech: Speech, layers: Sequence[int]) -> dict[int, Features]:
+    """What the encoder's layers make of every utterance, as if it were alone; 0 is what the first block reads."""
+    device = next(encoder.parameters()).device
+
+    def forward(audio: Seq) -> list[Seq]:
+        encoded = encoder(frontend(audio.to(device)), layers)
+        return [encoded.last.replace(y) for y in encoded.layers]
+
+    with evaluating(frontend, encoder):
+        frames = represent(forward, speech.audio)
+    period = frontend.hop * encoder.stride / frontend.sample_rate
+    return {layer: Features(x, period, speech.segments) for layer, x in zip(layers, frames, strict=True)}
+
+
+def frontend_features(frontend: Frontend, speech: Speech) -> Features:
+    """What a frontend without weights makes of every utterance."""
+    with evaluating(frontend):
+        (frames,) = represent(lambda audio: [frontend(audio)], speech.audio)
+    return Features(frames, frontend.hop / frontend.sample_rate, speech.segments)
+
+
+def stacked(features: Features, size: int) -> Features:
+    """Concatenate runs of `size` frames (T, D) -> (ceil(T / size), size * D); the last frame fills the last run."""
+    frames = []
+    for x in features.frames:
+        runs = -(-len(x) // size)
+        rows = torch.arange(runs * size).clamp(max=len(x) - 1)
+        frames.append(x[rows].view(runs, -1))
+    return Features(frames, features.period * size, features.segments)
