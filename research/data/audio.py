@@ -1,0 +1,85 @@
+"""Audio files -> samples: only the wanted segment is decoded, then averaged to mono and resampled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from research.errors import HarkError
+
+SLACK = 0.1  # s that a file may end early: durations are rounded, lossy codecs pad
+# libsndfile 1.2.2 does not seek exactly in these: what comes before a segment is decoded too, then dropped
+INEXACT = {"VORBIS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
+FAILURES = (soundfile.SoundFileError, OSError, TypeError)  # a TypeError is a file that has no header
+
+
+class UndecodableError(Exception):
+    """An audio file that cannot be read where it should be; the message names it."""
+
+
+@dataclass(frozen=True)
+class Header:
+    rate: int  # Hz
+    channels: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Clip:
+    samples: NDArray[np.float32]  # (N,) at the rate that was asked for
+    converted: bool  # resampled, or averaged over channels
+
+
+def header(path: str) -> Header:
+    """What a file says about itself; UndecodableError when it says nothing of use."""
+    try:
+        info = soundfile.info(path)
+    except FAILURES as error:
+        raise UndecodableError(reason(path, error)) from None
+    if info.samplerate <= 0 or info.frames <= 0:
+        raise UndecodableError(f"{path}: holds no audio")
+    return Header(info.samplerate, info.channels, info.frames / info.samplerate)
+
+
+def read(path: str, offset: float, duration: float, sample_rate: int, *, strict: bool = False) -> Clip:
+    """Decode `duration` seconds from `offset` on, as mono at `sample_rate`.
+
+    UndecodableError: the file is broken, missing, ends more than `SLACK` early, or holds NaN or infinite samples.
+    HarkError: it needs conversion, and `strict` forbids that.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, channels = file.samplerate, file.channels
+            if strict:
+                refuse(path, rate, channels, sample_rate)
+            begin, frames = round(offset * rate), round(duration * rate)
+            skip = begin if file.subtype in INEXACT else 0
+            file.seek(begin - skip)
+            x = file.read(skip + frames, dtype="float32", always_2d=True)[skip:]  # (N, channels)
+    except FAILURES as error:
+        raise UndecodableError(reason(path, error)) from None
+    if len(x) == 0 or len(x) < (duration - SLACK) * rate:
+        wanted = f"{duration:.2f} s from {offset:.2f} s on"
+        raise UndecodableError(f"{path}: gives {len(x) / rate:.2f} s instead of {wanted}")
+    if not np.isfinite(x).all():
+        raise UndecodableError(f"{path}: holds NaN or infinite samples")
+    mono = x.mean(1, dtype=np.float32) if channels > 1 else x[:, 0]  # (N,)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)  # (N',)
+    return Clip(np.ascontiguousarray(mono), converted=rate != sample_rate or channels > 1)
+
+
+def refuse(path: str, rate: int, channels: int, sample_rate: int) -> None:
+    """HarkError when a file is not mono at `sample_rate`."""
+    if rate != sample_rate or channels != 1:
+        wanted = f"data.strict=true wants 1 and {sample_rate} Hz; convert the file or set it to false"
+        raise HarkError(f"{path}: {channels} channels and {rate} Hz, {wanted}")
+
+
+def reason(path: str, error: Exception) -> str:
+    if not Path(path).exists():
+        return f"{path}: is missing"
+    return f"{path}: cannot be decoded ({str(error).rsplit(': ', 1)[-1].strip().rstrip('.')})"

@@ -1,0 +1,68 @@
+"""One line of a manifest, in NeMo's JSONL: audio_filepath (or audio_filename), duration, offset, id, text, ..."""
+
+import json
+import math
+import os
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+
+class Entry(NamedTuple):
+    duration: float  # s
+    offset: float  # s into the file
+    key: int  # hash of the id
+    skip: bool  # marked `_skipme`
+
+
+def parse(line: bytes, folder: str) -> Entry:
+    """Check a line of a manifest that lies in `folder`; ValueError says what is wrong with it."""
+    found = as_object(line)
+    if found.get("_skipme"):
+        return Entry(0.0, 0.0, 0, skip=True)
+    name = name_of(found, path_of(found, folder))
+    duration, offset = number(found, "duration"), number(found, "offset", 0.0)
+    if duration <= 0:
+        raise ValueError(
+            f'duration is {duration:g} s, it must be above 0; mend the line or add "_skipme": true'
+        )
+    if offset < 0:
+        raise ValueError(f"offset is {offset:g} s, it must not be below 0")
+    digest = blake2b(name.encode(), digest_size=8).digest()
+    return Entry(duration, offset, int.from_bytes(digest, "little"), skip=False)
+
+
+def as_object(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("is not a JSON object")  # noqa: TRY004  all that can be wrong with a line is one type
+    return found
+
+
+def number(found: dict[str, Any], key: str, default: float | None = None) -> float:
+    value = found.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        raise ValueError(f"has no {key}; `hark prepare dir` measures a folder of audio")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{key} is {value!r}, it must be a number of seconds")
+    return float(value)
+
+
+def path_of(found: dict[str, Any], folder: str) -> str:
+    """Where the audio is; relative paths start at the manifest's folder."""
+    path = found.get("audio_filepath") or found.get("audio_filename")
+    if not isinstance(path, str):
+        raise ValueError("has no audio_filepath")  # noqa: TRY004  see above
+    return os.path.join(folder, os.path.expanduser(path))  # noqa: PTH111, PTH118  Path costs more than the JSON
+
+
+def name_of(found: dict[str, Any], path: str) -> str:
+    """The id: the key `id`, else the path, with the offset when there is one."""
+    if found.get("id") is not None:
+        return str(found["id"])
+    offset = found.get("offset")
+    return f"{path}@{offset}" if offset else path

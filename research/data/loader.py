@@ -1,0 +1,92 @@
+"""A planned batch -> samples. What is drawn at random depends on (seed, epoch, utterance) and nothing else."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+
+from research.config import Data
+from research.contracts import Batch, Seq
+from research.data import audio
+from research.data.manifest import Manifest
+from research.data.plan import Item
+from research.errors import HarkError
+
+Samples = NDArray[np.float32]  # (N,)
+TRIES = 20  # noise clips in a row that may be broken
+
+
+@dataclass
+class Loaded:
+    """A batch with what reading it showed."""
+
+    epoch: int
+    batch: Batch | None = None  # None when none of its utterances could be read
+    seconds: float = 0.0  # of speech
+    padded: float = 0.0  # of speech and padding
+    converted: int = 0  # utterances that were resampled or averaged to mono
+    bad: list[str] = field(default_factory=list)  # why an utterance was left out, one line each
+    bad_noise: list[str] = field(default_factory=list)  # why another noise clip was drawn
+
+
+class Loader:
+    """Reads speech, and one clip of noise for every utterance where there is a noise corpus."""
+
+    def __init__(self, speech: Manifest, noise: Manifest | None, cfg: Data, seed: int) -> None:
+        self.speech, self.noise, self.cfg, self.seed = speech, noise, cfg, seed
+
+    def load(self, item: Item) -> Loaded:
+        """Read a batch. Utterances that cannot be decoded are left out and told; HarkError under `data.strict`."""
+        loaded, speech, noise, ids = Loaded(item.epoch), [], [], []
+        for row in item.rows.tolist():
+            one = self.speech.utterance(row)
+            try:
+                clip = self.read(one.path, one.offset, one.duration)
+            except audio.UndecodableError as error:
+                loaded.bad.append(str(error))
+                continue
+            loaded.converted += clip.converted
+            speech.append(clip.samples)
+            ids.append(one.id)
+            if self.noise is not None:
+                rng = np.random.default_rng((self.seed, item.epoch, row))
+                noise.append(self.draw(self.noise, len(clip.samples), rng, loaded.bad_noise))
+        if speech:
+            batch = Batch.clean(pad(speech), noise=pad(noise) if noise else None, ids=ids)
+            loaded.batch = batch
+            loaded.seconds = int(batch.audio.lengths.sum()) / self.cfg.sample_rate
+            loaded.padded = batch.audio.x.numel() / self.cfg.sample_rate
+        return loaded
+
+    def read(self, path: str, offset: float, duration: float) -> audio.Clip:
+        return audio.read(path, offset, duration, self.cfg.sample_rate, strict=self.cfg.strict)
+
+    def draw(self, corpus: Manifest, size: int, rng: np.random.Generator, bad: list[str]) -> Samples:
+        """Draw a clip of noise, (N',), N' <= size: a whole one, or a random part of one that is longer.
+
+        Digital silence becomes white noise of -90 to -46 dB, as in NeMo: every level can be set on what comes back.
+        """
+        wanted = size / self.cfg.sample_rate
+        for _ in range(TRIES):
+            one = corpus.utterance(int(rng.integers(len(corpus))))
+            offset = one.offset + rng.uniform(0.0, max(0.0, one.duration - wanted))
+            try:
+                clip = self.read(one.path, offset, min(wanted, one.duration)).samples[:size]
+            except audio.UndecodableError as error:
+                bad.append(str(error))
+                continue
+            return clip if clip.any() else white(len(clip), rng)
+        raise HarkError(f"{bad[-1]}: the {TRIES}th broken noise clip in a row; see data.noise")
+
+
+def white(size: int, rng: np.random.Generator) -> Samples:
+    level = 10 ** (rng.uniform(-90.0, -46.0) / 20)
+    return (level * rng.standard_normal(size)).astype(np.float32)
+
+
+def pad(clips: list[Samples]) -> Seq:
+    """Put clips of N_i samples into one batch, zeros on the right."""
+    lengths = torch.tensor([len(clip) for clip in clips])  # (B,)
+    return Seq(pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True), lengths)  # (B, N)

@@ -1,0 +1,53 @@
+"""Loading ahead in worker processes of torch: the reader that works everywhere."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from research.errors import HarkError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Calls(Dataset[R | HarkError], Generic[T, R]):
+    """`load` as a data set, indexed by what is to be loaded."""
+
+    def __init__(self, load: Callable[[T], R]) -> None:
+        self.load = load
+
+    def __getitem__(self, item: T) -> R | HarkError:
+        try:
+            return self.load(item)
+        except HarkError as error:  # as a value: torch would bury an exception's message in a traceback
+            return error
+
+
+def read(items: Iterable[T], load: Callable[[T], R], workers: int) -> Iterator[R]:
+    """Give `load(item)` for every item, in order; `workers=0` loads in this process. Draws no random number."""
+    results = DataLoader(
+        Calls(load),
+        sampler=items,  # items themselves travel to the workers, so a plan stays in this process
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=same,
+        worker_init_fn=ignore_signals,
+        generator=torch.Generator(),
+    )
+    for result in results:
+        if isinstance(result, HarkError):
+            raise result
+        yield result
+
+
+def same(result: R) -> R:
+    return result
+
+
+def ignore_signals(_: int) -> None:
+    """Leave stopping to the main process: a cluster signals every process, and this step still needs its batch."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(name, signal.SIG_IGN)
