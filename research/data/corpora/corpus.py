@@ -120,7 +120,7 @@ def finish(
         "dropped": dropped,
         "splits": {name: totals(some) for name, some in splits.items()},
         "notes": list(notes),
-        **{key: totals_by(rows, key) for key in ("source", "lang", "kind", "speaker")},
+        **{key: by for key in ("source", "lang", "kind", "speaker") if (by := totals_by(rows, key))},
         "inputs": {"layout": LAYOUT, **inputs},
     }
     write(out / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")

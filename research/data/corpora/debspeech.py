@@ -31,7 +31,14 @@ def prepare(out: Path, preset: str, deb_dir: Path | None = None) -> Path:
             paths = debs.fetch(inputs, deb_dir)
             parts = packages.make_parts(out, chosen, paths, LONGEST)
             licences = packages.licences(chosen, parts)
-            finish(out, inputs=inputs, parts=parts, licences=licences, split=split, notes=NOTES)
+            finish(
+                out,
+                inputs=inputs,
+                parts=parts,
+                licences=licences,
+                split=split,
+                notes=[*NOTES, *packages.credits_of(chosen)],
+            )
     return out
 
 

@@ -83,7 +83,7 @@ def read(package: Package, paths: dict[str, Path]) -> tuple[str, list[Clip], Cou
 
 def licences(packages: Sequence[Package], parts: Sequence[Part]) -> str:
     """Write what LICENSES.md says: credits first, then each package's own copyright file."""
-    thanks = "".join(f"- {package.name}: {package.credit}\n" for package in packages if package.credit)
+    thanks = "".join(f"- {line}\n" for line in credits_of(packages))
     text = (
         "# Licences\n\nThe recordings below were converted to 16 kHz mono FLAC and are otherwise unchanged.\n"
     )
@@ -93,3 +93,8 @@ def licences(packages: Sequence[Package], parts: Sequence[Part]) -> str:
         text += f"\n## {package.name} {PINS[package.name].version}\n\nFrom <{page}>; its copyright file:\n\n"
         text += f"````text\n{part.licence.strip()}\n````\n"
     return text
+
+
+def credits_of(packages: Sequence[Package]) -> list[str]:
+    """What licences ask to show to the user."""
+    return [f"{package.name}: {package.credit}" for package in packages if package.credit]

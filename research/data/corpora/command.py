@@ -1,0 +1,105 @@
+"""`hark prepare`: its words on the command line, and what it says at the end. Light to import."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from research.errors import HarkError
+
+DATA = Path("data")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    corpora = parser.add_subparsers(required=True, metavar="CORPUS")
+
+    def corpus(name: str, make: Callable[[argparse.Namespace], Path], text: str) -> argparse.ArgumentParser:
+        sub = corpora.add_parser(name, help=text, description=text)
+        sub.add_argument("--out", type=Path, metavar="DIR", help="where to; by default data/<name>")
+        sub.set_defaults(make=make)
+        return sub
+
+    speech = corpus("debspeech", debspeech, "real speech out of Debian packages")
+    sizes = "mini (234 MB, 3.7 h; the default), core (378 MB, 7.7 h), full (633 MB, 12 h)"
+    speech.add_argument("--preset", default="mini", help=sizes)
+    sounds = corpus("noise", noise, "real noise out of Debian packages (125 MB, 43 min)")
+    for sub in (speech, sounds):
+        sub.add_argument(
+            "--deb-dir", type=Path, metavar="DIR", help="take the .deb files from here, without apt"
+        )
+    sub = corpus("synth", synth, "synthetic speech, without a network; needs pip install 'hark-ssl[synth]'")
+    sub.add_argument(
+        "--utterances", type=int, default=2400, metavar="N", help="how many (default: %(default)s)"
+    )
+    sub = corpus("dir", directory, "a folder of audio files, indexed where they lie")
+    sub.add_argument("path", type=Path, metavar="PATH")
+    sub.add_argument(
+        "--glob", default="*.wav", help="which files, in all folders below (default: %(default)s)"
+    )
+    sub = corpus(
+        "lhotse", lhotse, "a corpus that lhotse has a recipe for: librispeech, musan, commonvoice, ..."
+    )
+    sub.add_argument("recipe", metavar="RECIPE")
+    sub.add_argument(
+        "options", nargs="*", metavar="key=value", help="of the recipe, e.g. dataset_parts=dev-clean"
+    )
+    sub.add_argument(
+        "--corpus", type=Path, metavar="DIR", help="prepare what lies here instead of downloading"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prepare a corpus and say what it holds; HarkError when it cannot be had or made."""
+    print(report(args.make(args)))
+
+
+def debspeech(args: argparse.Namespace) -> Path:
+    from research.data.corpora.debspeech import prepare  # noqa: PLC0415  light to import
+
+    return prepare(out_of(args, f"debspeech-{args.preset}"), args.preset, args.deb_dir)
+
+
+def noise(args: argparse.Namespace) -> Path:
+    from research.data.corpora.noise import prepare  # noqa: PLC0415  light to import
+
+    return prepare(out_of(args, "noise"), args.deb_dir)
+
+
+def synth(args: argparse.Namespace) -> Path:
+    from research.data.corpora.synth import prepare  # noqa: PLC0415  light to import
+
+    return prepare(out_of(args, "synth"), args.utterances)
+
+
+def directory(args: argparse.Namespace) -> Path:
+    from research.data.corpora.directory import prepare  # noqa: PLC0415  light to import
+
+    return prepare(args.path, args.glob, out_of(args, args.path.resolve().name))
+
+
+def lhotse(args: argparse.Namespace) -> Path:
+    from research.data.corpora.recipes import prepare  # noqa: PLC0415  light to import
+
+    words = [word.partition("=") for word in args.options]
+    for key, equals, _ in words:
+        if not equals:
+            raise HarkError(f"{key}: an option of a recipe reads key=value")
+    options = {key: value for key, _, value in words}
+    return prepare(args.recipe, options, args.corpus, out_of(args, args.recipe))
+
+
+def out_of(args: argparse.Namespace, name: str) -> Path:
+    return args.out or DATA / name
+
+
+def report(out: Path) -> str:
+    """Say what a prepared folder holds."""
+    summary = json.loads((out / "summary.json").read_text())
+    lines = [f"{out}: {summary['utterances']} utterances, {summary['minutes']:.1f} min"]
+    for name, part in summary["splits"].items():
+        lines.append(f"  {name}.jsonl: {part['utterances']} utterances, {part['minutes']:.1f} min")
+    dropped = {reason: count for reason, count in summary["dropped"].items() if count}
+    if dropped:
+        lines.append("  left out: " + ", ".join(f"{count} {reason}" for reason, count in dropped.items()))
+    lines += [f"  {note}" for note in summary["notes"]]
+    return "\n".join([*lines, f"  licences and credits: {out / 'LICENSES.md'}"])
