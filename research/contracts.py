@@ -104,6 +104,7 @@ class Plugin(nn.Module):
     """A component that a config names. Subclasses add `Config`, and one `__init__(cfg, *, runtime facts)`."""
 
     kind: ClassVar[str]
+    example: ClassVar[tuple[str, ...]] = ()  # overrides that make a small run work: the shared tests use them
 
     @dataclass(kw_only=True)
     class Config:
@@ -212,7 +213,6 @@ class Objective(Plugin):
     """
 
     kind = "objective"
-    example: ClassVar[tuple[str, ...]] = ()  # overrides that make a small run work: the shared tests use them
 
     @dataclass(kw_only=True)
     class Config(Plugin.Config):
