@@ -2,9 +2,12 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
+import torch.distributed as dist
 from fairseq2.nn.data_parallel import get_data_parallel_facade
 from fairseq2.nn.ddp import to_ddp
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed import GradBucket, ProcessGroup  # type: ignore[attr-defined] # in no __all__
+from torch.futures import Future
 
 from research.engine.gangs import Ranks
 
@@ -14,7 +17,17 @@ def wrap(model: nn.Module, ranks: Ranks) -> nn.Module:
 
     Parameters and buffers start as those of rank 0. One rank gets the model back as it is.
     """
-    return model if ranks.size == 1 else to_ddp(model, ranks.gangs, normalize_grads=False)
+    if ranks.size == 1:
+        return model
+    wrapped = to_ddp(model, ranks.gangs)
+    wrapped.register_comm_hook(ranks.gangs.rdp.as_process_group(), add_up)
+    return wrapped
+
+
+def add_up(group: ProcessGroup, bucket: GradBucket) -> Future[Tensor]:
+    """Sum a bucket of gradients. fairseq2's own `normalize_grads=False` raises: torch refuses its annotations."""
+    work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
+    return work.get_future().then(lambda done: done.value()[0])
 
 
 def no_sync(wrapped: nn.Module, *, active: bool) -> AbstractContextManager[None]:
