@@ -24,4 +24,6 @@ preset("fastconformer_medium", FastConformer.Config(dim=256, depth=16, heads=4))
 preset("fastconformer_large", FastConformer.Config(dim=512, depth=17))
 preset("fastconformer_large18", FastConformer.Config(dim=512, depth=18))
 preset("fastconformer_xlarge", FastConformer.Config(dim=1024, depth=24, bias=False, xscaling=False))
-preset("fastconformer_xxlarge", FastConformer.Config(dim=1024, depth=42, kernel=5, bias=False, xscaling=False))
+preset(
+    "fastconformer_xxlarge", FastConformer.Config(dim=1024, depth=42, kernel=5, bias=False, xscaling=False)
+)

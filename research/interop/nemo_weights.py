@@ -54,28 +54,25 @@ def sources(name: str) -> list[str]:
     return [f"{prefix}{key}.{kind}" for key in table[module]]
 
 
-def convert(name: str, value: Tensor, objective: Objective) -> Tensor:
+def convert(name: str, value: Tensor, books: int) -> Tensor:
     """Bring one weight into hark's axis order."""
-    quantizer = objective.quantizer
-    assert isinstance(quantizer, torch.nn.Module)
     if name == "quantizer.projection":
-        return value.unflatten(0, (int(quantizer.books), -1)).mT  # (G * C, dim_in) -> (G, dim_in, C)
+        return value.unflatten(0, (books, -1)).mT  # (G * C, dim_in) -> (G, dim_in, C)
     if name.startswith("head."):
-        return (
-            value.unflatten(0, (-1, int(quantizer.books))).transpose(0, 1).flatten(0, 1)
-        )  # (V * G, ...) -> (G * V, ...)
+        return value.unflatten(0, (-1, books)).transpose(0, 1).flatten(0, 1)  # (V * G, ...) -> (G * V, ...)
     return value
 
 
 def move_weights(objective: Objective, state: dict[str, Tensor], report: Report) -> None:
     """Load every weight of `state` into `objective`; HarkError for a key that is missing, unknown or misshapen."""
     target, left = objective.state_dict(), dict(state)
+    books = len(target["quantizer.codebook"])
     moved: dict[str, Tensor] = {}
     for name, wanted in target.items():
         keys = sources(name)
         report.weights += [Entry(key, Fate.used if key in left else Fate.missing, name) for key in keys]
         if all(key in left for key in keys):
-            value = convert(name, torch.cat([left.pop(key) for key in keys]), objective)
+            value = convert(name, torch.cat([left.pop(key) for key in keys]), books)
             if value.squeeze().shape != wanted.squeeze().shape:
                 shapes = f"{tuple(value.shape)} where the config asks for {tuple(wanted.shape)}"
                 raise HarkError(f"{keys[0]}: {name} would be {shapes}")

@@ -88,7 +88,9 @@ def lay_out(x: Seq, left: int, right: int, positions: Positions, heads: int) -> 
         chunk, before, after = max(left + right, _CHUNK), left, right
     seen = windows(x.valid[..., None].float(), before, chunk, after).transpose(1, 2)  # (B', 1, K)
     if left >= 0 or right >= 0:
-        back = torch.arange(chunk, device=device)[:, None] + before - torch.arange(seen.size(2), device=device)
+        back = (
+            torch.arange(chunk, device=device)[:, None] + before - torch.arange(seen.size(2), device=device)
+        )
         reach = (back <= (left if left >= 0 else size)) & (-back <= (right if right >= 0 else size))  # (C, K)
         seen = seen * reach  # (B', C, K)
     match positions:
@@ -115,11 +117,13 @@ class Attention(nn.Module):
         """(B, T, D) -> (B, T, D)."""
         q, k, v = self.place(self.qkv(x), layout)  # each (B, T, D)
         q, k, v = layout.queries(q), layout.keys(k), layout.keys(v)  # (B', C, D), (B', K, D) twice
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))  # (B', H, C or K, Dh)
+        q, k, v = (
+            y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v)
+        )  # (B', H, C or K, Dh)
         y = self.attend(q, k, v, layout).transpose(1, 2)  # (B', C, H, Dh)
         return self.out(y.reshape(x.size(0), -1, x.size(2))[:, : x.size(1)])  # (B, T, D)
 
-    def place(self, qkv: Tensor, layout: Layout) -> tuple[Tensor, ...]:  # noqa: ARG002  rotary positions do
+    def place(self, qkv: Tensor, layout: Layout) -> tuple[Tensor, ...]:
         """(B, T, 3 D) -> queries, keys and values."""
         return qkv.chunk(3, dim=-1)
 

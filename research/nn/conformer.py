@@ -1,7 +1,7 @@
 """The Conformer stack (arXiv 2005.08100), without the subsampling in front of it."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from research.contracts import Encoded, Encoder, Seq
 from research.errors import HarkError
 from research.nn.attention import ATTENTION, Layout, Positions, lay_out
+from research.nn.dropout import Dropout
 from research.nn.norm import BatchNorm, GroupNorm, LayerNorm, recomputing, update_running
 
 
@@ -30,7 +31,7 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(cfg.dim)
         self.up = nn.Linear(cfg.dim, cfg.ff_mult * cfg.dim, bias=cfg.bias)
         self.down = nn.Linear(cfg.ff_mult * cfg.dim, cfg.dim, bias=cfg.bias)
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
         return self.down(self.dropout(F.silu(self.up(self.norm(x)))))
@@ -77,14 +78,14 @@ class Block(nn.Module):
         self.convolution = Convolution(cfg)
         self.ff2 = FeedForward(cfg)
         self.norm = nn.LayerNorm(cfg.dim)
-        self.dropout = nn.Dropout(cfg.dropout)
+        self.dropout = Dropout(cfg.dropout)
 
     def forward(self, x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
         """(B, T, D), bool (B, T) -> (B, T, D)."""
-        y = x + 0.5 * self.dropout(self.ff1(x))
+        y = torch.add(x, self.dropout(self.ff1(x)), alpha=0.5)
         y = y + self.dropout(self.attention(self.attention_norm(y), layout))
         y = y + self.dropout(self.convolution(y, valid))
-        y = self.norm(y + 0.5 * self.dropout(self.ff2(y)))
+        y = self.norm(torch.add(y, self.dropout(self.ff2(y)), alpha=0.5))
         if not self.training or self.layer_drop == 0:
             return y
         kept = torch.rand(len(x), 1, 1, device=x.device) >= self.layer_drop  # (B, 1, 1)
@@ -122,6 +123,7 @@ class ConformerEncoder(Encoder):
         super().__init__()
         refuse(cfg)
         self.cfg, self.dim, self.depth, self.stride = cfg, cfg.dim, cfg.depth, cfg.stride
+        self.dropout_pre, self.dropout_emb = Dropout(cfg.dropout_pre), Dropout(cfg.dropout_emb)
         drops = [cfg.layer_drop * i / max(1, cfg.depth - 1) for i in range(cfg.depth)]
         self.layers = nn.ModuleList(Block(cfg, drop) for drop in drops)
 
@@ -133,35 +135,47 @@ class ConformerEncoder(Encoder):
         cfg, valid = self.cfg, x.valid
         layout = lay_out(x, *cfg.context, cfg.positions, cfg.heads)
         if cfg.positions is Positions.rel_pos:
-            layout.table = F.dropout(layout.table, cfg.dropout_emb, self.training)
-        y = x.x * cfg.dim**0.5 if cfg.xscaling else x.x
-        y = F.dropout(y, cfg.dropout_pre, self.training)
-        states = {0: y}
-        for depth, layer in enumerate(self.layers, start=1):
+            layout.table = self.dropout_emb(layout.table)
+        y = self.dropout_pre(x.x * cfg.dim**0.5 if cfg.xscaling else x.x)
+        states = [y]
+        for layer in self.layers:
             y = self.run(layer, y, valid, layout)
-            if depth in layers:
-                states[depth] = y
+            states.append(y)
         return Encoded(x.replace(y), [states[depth] for depth in layers])
 
     def run(self, layer: nn.Module, x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
         if not (self.cfg.checkpoint_layers and torch.is_grad_enabled()):
             return layer(x, valid, layout)
-        twice = lambda: (nullcontext(), recomputing())  # noqa: E731
-        return checkpoint(layer, x, valid, layout, use_reentrant=False, context_fn=twice)
+        return checkpoint(layer, x, valid, layout, use_reentrant=False, context_fn=first_and_again)
 
-    def on_step_end(self, step: int) -> None:  # noqa: ARG002
+    def on_step_end(self, step: int) -> None:
         update_running([module for module in self.modules() if isinstance(module, BatchNorm)])
+
+
+def first_and_again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Give the surroundings of a checkpointed forward and of its repetition."""
+    return nullcontext(), recomputing()
 
 
 def refuse(cfg: ConformerEncoder.Config) -> None:
     """Raise HarkError for settings that no encoder can have."""
+    head = cfg.dim // cfg.heads
     if cfg.dim % cfg.heads:
         raise HarkError(f"encoder.heads={cfg.heads}: does not divide encoder.dim={cfg.dim}; choose a divisor")
-    if cfg.dim // cfg.heads % 2:
-        raise HarkError(f"encoder.heads={cfg.heads}: gives heads of {cfg.dim // cfg.heads} channels; choose an even size")
+    if cfg.positions is Positions.rope and head % 2:
+        raise HarkError(
+            f"encoder.heads={cfg.heads}: rope turns pairs, and heads of {head} are odd; choose others"
+        )
     if cfg.kernel % 2 == 0:
-        raise HarkError(f"encoder.kernel={cfg.kernel}: must be odd, so that a frame has as many left as right")
+        raise HarkError(f"encoder.kernel={cfg.kernel}: must be odd, to reach as far left as right")
     if cfg.stride not in (2, 4, 8):
         raise HarkError(f"encoder.stride={cfg.stride}: choose 2, 4 or 8")
+    if min(cfg.context) < -1:
+        raise HarkError(f"encoder.context={list(cfg.context)}: give two numbers of frames, -1 for all")
     if cfg.conv_norm is ConvNorm.group and cfg.dim % cfg.groups:
-        raise HarkError(f"encoder.groups={cfg.groups}: does not divide encoder.dim={cfg.dim}; choose a divisor")
+        raise HarkError(
+            f"encoder.groups={cfg.groups}: does not divide encoder.dim={cfg.dim}; choose a divisor"
+        )
+    for key in ("dropout", "dropout_pre", "dropout_att", "dropout_emb", "layer_drop"):
+        if not 0 <= getattr(cfg, key) < 1:
+            raise HarkError(f"encoder.{key}={getattr(cfg, key)}: choose a share from 0 to below 1")

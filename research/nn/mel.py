@@ -12,7 +12,9 @@ _LOG = 27.0 / math.log(6.4)  # mel per unit of log Hz
 
 def hz_to_mel(hz: Tensor) -> Tensor:
     """Slaney's scale (Auditory Toolbox, 1998), elementwise."""
-    return torch.where(hz < _BREAK, hz * _LINEAR, _BREAK * _LINEAR + (hz.clamp(min=_BREAK) / _BREAK).log() * _LOG)
+    return torch.where(
+        hz < _BREAK, hz * _LINEAR, _BREAK * _LINEAR + (hz.clamp(min=_BREAK) / _BREAK).log() * _LOG
+    )
 
 
 def mel_to_hz(mel: Tensor) -> Tensor:

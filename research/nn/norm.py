@@ -59,7 +59,9 @@ class BatchNorm(nn.Module):
         if not _recomputing.get():
             with torch.no_grad():
                 sums = torch.cat([mean * count, (var + mean.square()) * count, count[None]])
-                self.pool += torch.where(sums.isfinite().all(), sums, 0)  # a step that is skipped leaves no trace
+                self.pool += torch.where(
+                    sums.isfinite().all(), sums, 0
+                )  # a step that is skipped leaves no trace
         return mean, var
 
     @torch.no_grad()
@@ -67,7 +69,7 @@ class BatchNorm(nn.Module):
         """Move the running statistics towards pooled sums (2 C + 1,), and empty the pool."""
         total, squares, count = pool.split([self.dim, self.dim, 1])
         mean = total / count.clamp(min=1)
-        var = (squares - total * mean) / (count - 1).clamp(min=1)
+        var = (squares - total * mean).clamp(min=0) / (count - 1).clamp(min=1)  # (C,)
         move = self.momentum * (count > 1)
         self.running_mean.lerp_(mean, move)
         self.running_var.lerp_(var, move)
@@ -94,7 +96,7 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002  the norms are exchangeable
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 

@@ -7,18 +7,16 @@ from torch.nn import functional as F
 from research.contracts import Seq
 
 
-def halve(size: Tensor | int) -> Tensor | int:
-    return (size + 1) // 2
+def silence_after(x: Tensor, lengths: Tensor) -> None:
+    """Zero the first frame after the end of each row, in place: x (B, C, T, F), lengths (B,).
 
-
-def zero_from(x: Tensor, lengths: Tensor) -> None:
-    """Silence in place what lies past the end of each row: x (B, C, T, F).
-
-    Meant for what a ReLU reads next: zeros get no gradient through it, so that autograd has nothing to record.
+    It is the only padding that a 3-wide convolution of stride 2 reads for a valid frame. Meant for what a ReLU reads
+    next: zeros pass no gradient through it, so that autograd has nothing to record.
     """
-    past = torch.arange(x.size(2)) >= lengths[:, None]  # (B, T)
+    rows = (lengths < x.size(2)).nonzero()[:, 0]  # (R,)
+    ends = lengths[rows].to(x.device, non_blocking=True)
     with torch.no_grad():
-        x.mul_(~past[:, None, :, None].to(x.device, non_blocking=True))
+        x[rows.to(x.device, non_blocking=True), :, ends] = 0
 
 
 class Striding(nn.Module):
@@ -26,7 +24,8 @@ class Striding(nn.Module):
 
     def __init__(self, dim_in: int, channels: int, dim: int, stages: list[nn.Module]) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages).to(memory_format=torch.channels_last)
+        self.stages = nn.ModuleList(stages)
+        self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for _ in stages:
             dim_in = (dim_in + 1) // 2
         self.out = nn.Linear(channels * dim_in, dim)
@@ -34,12 +33,12 @@ class Striding(nn.Module):
     def forward(self, feats: Seq) -> Seq:
         lengths = feats.lengths
         with torch.autocast("cpu", enabled=False):  # few channels: bf16 only slows a CPU down
-            x = (feats.x * feats.valid[..., None])[:, None]  # (B, 1, S, F)
+            x = (feats.x.float() * feats.valid[..., None])[:, None]  # (B, 1, S, F)
             x = x.contiguous(memory_format=torch.channels_last)
             for stage in self.stages:
                 lengths = (lengths + 1) // 2
                 x = stage(x)  # (B, C, S / 2, F / 2), again and again
-                zero_from(x, lengths)
+                silence_after(x, lengths)
                 x = F.relu_(x)
         return Seq(self.out(x.transpose(1, 2).flatten(2)), lengths)  # (B, T, D)
 
@@ -50,14 +49,14 @@ def convolution(channels_in: int, channels: int, groups: int = 1) -> nn.Conv2d:
 
 def depthwise_striding(dim_in: int, channels: int, dim: int, stride: int) -> Striding:
     """One full convolution, then depthwise-separable ones (FastConformer, arXiv 2305.05084)."""
-    stages: list[nn.Module] = [convolution(1, channels)]
-    for _ in range(stride.bit_length() - 2):
-        stages.append(nn.Sequential(convolution(channels, channels, channels), nn.Conv2d(channels, channels, 1)))
-    return Striding(dim_in, channels, dim, stages)
+    separable = (
+        nn.Sequential(convolution(channels, channels, channels), nn.Conv2d(channels, channels, 1))
+        for _ in range(stride.bit_length() - 2)
+    )
+    return Striding(dim_in, channels, dim, [convolution(1, channels), *separable])
 
 
 def full_striding(dim_in: int, channels: int, dim: int, stride: int) -> Striding:
     """Full convolutions only (Conformer, arXiv 2005.08100)."""
-    stages: list[nn.Module] = [convolution(1, channels)]
-    stages += [convolution(channels, channels) for _ in range(stride.bit_length() - 2)]
-    return Striding(dim_in, channels, dim, stages)
+    more = (convolution(channels, channels) for _ in range(stride.bit_length() - 2))
+    return Striding(dim_in, channels, dim, [convolution(1, channels), *more])
