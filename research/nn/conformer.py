@@ -95,6 +95,7 @@ class Block(nn.Module):
 class ConformerEncoder(Encoder):
     """Conformer blocks; subclasses set `subsampling`, a module Seq (B, S, F) -> Seq (B, T, D)."""
 
+    example = ("encoder.dim=64", "encoder.depth=2", "encoder.heads=4", "encoder.channels=32")
     subsampling: nn.Module
 
     @dataclass(kw_only=True)
@@ -136,7 +137,8 @@ class ConformerEncoder(Encoder):
         layout = lay_out(x, *cfg.context, cfg.positions, cfg.heads)
         if cfg.positions is Positions.rel_pos:
             layout.table = self.dropout_emb(layout.table)
-        y = self.dropout_pre(x.x * cfg.dim**0.5 if cfg.xscaling else x.x)
+        y = x.x.float()  # the residual stream is fp32 under any autocast
+        y = self.dropout_pre(y * cfg.dim**0.5 if cfg.xscaling else y)
         states = [y]
         for layer in self.layers:
             y = self.run(layer, y, valid, layout)
