@@ -30,15 +30,15 @@ class Clip:
         return hashlib.md5(self.data, usedforsecurity=False).hexdigest()
 
 
-def render(clip: Clip, out: Path, source: str, longest: float) -> list[Row] | str:
-    """Write a recording, in pieces of at most `longest` seconds: its rows, or the reason to drop it."""
+def render(clip: Clip, out: Path, source: str, longest: float) -> list[Row | str]:
+    """Write a recording in pieces of at most `longest` seconds; each gives its row, or the reason to drop it."""
     wave, rate = audio.decode(clip.file, clip.data)
-    wave = audio.standard(wave, rate)  # (N,)
-    if reason := audio.flaw(wave):
-        return reason
-    cut = audio.pieces(wave, longest)
+    cut = audio.pieces(audio.standard(wave, rate), longest)
     keys = [clip.key] if len(cut) == 1 else [f"{clip.key}-{i:03d}" for i in range(len(cut))]
-    return [save(piece, clip, out / source, key, rate) for piece, key in zip(cut, keys, strict=True)]
+    return [
+        audio.flaw(piece) or save(piece, clip, out / source, key, rate)
+        for piece, key in zip(cut, keys, strict=True)
+    ]
 
 
 def save(wave: audio.Wave, clip: Clip, folder: Path, key: str, rate: int) -> Row:

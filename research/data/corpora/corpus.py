@@ -28,7 +28,7 @@ class Part:
     """What a finished part gave."""
 
     rows: list[Row]  # with `digest`, which names the source's bytes and is not written to manifests
-    dropped: dict[str, int] = field(default_factory=dict)  # reason -> recordings
+    dropped: Counter[str] = field(default_factory=Counter)  # reason -> recordings
     licence: str = ""
 
 
@@ -47,7 +47,7 @@ def write_manifest(path: Path, rows: Sequence[Row]) -> None:
 def making(out: Path) -> Iterator[None]:
     """Make the folder, and turn what the disk refuses (full, read-only) into one line; finished parts stay."""
     try:
-        (out / ".parts").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise HarkError(
@@ -58,7 +58,7 @@ def making(out: Path) -> Iterator[None]:
 def is_whole(out: Path, inputs: Mapping[str, Any]) -> bool:
     """Whether `out` already holds what these inputs give."""
     summary = out / "summary.json"
-    return summary.exists() and json.loads(summary.read_text())["inputs"] == {"layout": LAYOUT, **inputs}
+    return summary.exists() and json.loads(summary.read_text()).get("inputs") == {"layout": LAYOUT, **inputs}
 
 
 def remember(out: Path, name: str, key: str, make: Callable[[], Part]) -> Part:
@@ -67,9 +67,10 @@ def remember(out: Path, name: str, key: str, make: Callable[[], Part]) -> Part:
     key = f"{LAYOUT} {key}"
     if note.exists():
         old = json.loads(note.read_text())
-        if old.pop("key") == key:
-            return Part(**old)
+        if old["key"] == key:
+            return Part(old["rows"], Counter(old["dropped"]), old["licence"])
     part = make()
+    note.parent.mkdir(exist_ok=True)
     write(note, json.dumps({"key": key, **vars(part)}, ensure_ascii=False))
     return part
 

@@ -33,7 +33,7 @@ def prepare(path: Path, glob: str, out: Path) -> Path:
         bad = [one for one in found if isinstance(one, str)]
         if not rows:
             raise HarkError(f"{bad[0]}; none of {len(files)} files is audio: see --glob")
-        part = Part(rows, {"unreadable": len(bad)})
+        part = Part(rows, Counter(unreadable=len(bad)))
         inputs = {"folder": str(path), "glob": glob}
         finish(out, inputs=inputs, parts=[part], licences=LICENCES.format(path=path), notes=bad)
     return out

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from research.data.corpora import debs
 from research.data.corpora.clips import Clip, render
-from research.data.corpora.corpus import Part, Row, remember
+from research.data.corpora.corpus import Part, remember
 from research.data.corpora.pins import PINS
 
 WORKERS = 2  # threads: decoding, resampling and encoding all leave Python
@@ -49,27 +49,25 @@ def make_parts(out: Path, packages: Sequence[Package], paths: dict[str, Path], l
 
 def _part(out: Path, package: Package, paths: dict[str, Path], longest: float, progress: Progress) -> Part:
     def make() -> Part:
-        licence, clips, dropped = read(package, paths)
+        licence, clips, repeats = read(package, paths)
+        part = Part([], Counter(duplicate=repeats), licence)
         (out / package.name).mkdir(exist_ok=True)
         progress.update(task, total=len(clips))
-        rows: list[Row] = []
         with ThreadPoolExecutor(WORKERS) as pool:
-            for result in pool.map(partial(render, out=out, source=package.name, longest=longest), clips):
-                if isinstance(result, str):
-                    dropped[result] += 1
-                else:
-                    rows += result
+            for pieces in pool.map(partial(render, out=out, source=package.name, longest=longest), clips):
+                part.rows += [piece for piece in pieces if isinstance(piece, dict)]
+                part.dropped.update(piece for piece in pieces if isinstance(piece, str))
                 progress.advance(task)
-        return Part(rows, dropped, licence)
+        return part
 
     task = progress.add_task(package.name, total=None)
     part = remember(out, package.name, " ".join([*inputs([package]).values(), str(longest)]), make)
-    progress.update(task, total=1, completed=1) if progress.tasks[task].total is None else None
+    progress.update(task, total=len(part.rows), completed=len(part.rows))
     return part
 
 
-def read(package: Package, paths: dict[str, Path]) -> tuple[str, list[Clip], Counter[str]]:
-    """Unpack what is needed: the copyright file, the distinct recordings in order of their keys, the repeats."""
+def read(package: Package, paths: dict[str, Path]) -> tuple[str, list[Clip], int]:
+    """Unpack what is needed: the copyright file, the distinct recordings by key, and how many repeat one."""
     copyright_file = f"usr/share/doc/{package.name}/copyright"
     wanted = re.compile(f"{package.wanted}|^{re.escape(copyright_file)}$")
     files = {name: data for deb in package.debs for name, data in debs.members(paths[deb], wanted)}
@@ -78,7 +76,7 @@ def read(package: Package, paths: dict[str, Path]) -> tuple[str, list[Clip], Cou
     distinct: dict[str, Clip] = {}
     for clip in clips:
         distinct.setdefault(clip.digest, clip)
-    return licence, list(distinct.values()), Counter(duplicate=len(clips) - len(distinct))
+    return licence, list(distinct.values()), len(clips) - len(distinct)
 
 
 def licences(packages: Sequence[Package], parts: Sequence[Part]) -> str:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -118,7 +119,8 @@ def call(problem: str, function: Recipe, arguments: Mapping[str, Any]) -> Any:
     try:
         return function(**arguments)
     except Exception as error:
-        told = str(error).strip().splitlines() or ["no reason given"]
+        line = traceback.extract_tb(error.__traceback__)[-1].line or ""  # a bare assert says nothing else
+        told = [*str(error).strip().splitlines(), line]
         raise HarkError(f"{problem}: {type(error).__name__}: {told[0]}") from error
 
 

@@ -82,7 +82,7 @@ def fillets(package: str, files: Files) -> Iterator[Clip]:
                 word=f"{level}/{key}",
                 lang=lang,
                 speaker=f"fillets-{lang}-{told['font'].removeprefix('font_') if told else 'unknown'}",
-                text=told["text"].replace('\\"', '"') if told else "",
+                text=re.sub(r"\\(.)", r"\1", told["text"]) if told else "",
             )
 
 
