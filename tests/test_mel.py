@@ -1,5 +1,7 @@
 """The log-mel frontend: what NeMo computes, for any padding, without touching what it was given."""
 
+import dataclasses
+
 import pytest
 import torch
 import torchaudio
@@ -7,17 +9,14 @@ import torchaudio
 from research import registry
 from research.contracts import Seq
 from research.nn.functional import stack
-from research.nn.mel import mel_filters
+from research.nn.mel import Normalize, mel_filters
 
 registry.load_plugins()
 PLAIN = registry.config_of("frontend", "log_mel")
 
 
-def log_mel(**changes):
-    config = type(PLAIN)(**changes)
-    if isinstance(config.normalize, str):
-        config.normalize = type(PLAIN.normalize)[config.normalize]
-    return registry.build(config).eval()
+def log_mel(normalize="per_feature", **changes):
+    return registry.build(dataclasses.replace(PLAIN, normalize=Normalize[normalize], **changes)).eval()
 
 
 def clips(*lengths, seed=0, scale=1.0):

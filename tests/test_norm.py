@@ -4,8 +4,7 @@ import copy
 
 import pytest
 import torch
-from torch import multiprocessing, nn
-from torch import distributed
+from torch import distributed, multiprocessing, nn
 
 from research.nn.norm import BatchNorm, GroupNorm, LayerNorm, recomputing, update_running
 

@@ -1,21 +1,12 @@
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from research.contracts import Frontend, Seq
-from research.nn.mel import mel_filters, preemphasis, standardize
+from research.nn.mel import Normalize, mel_filters, preemphasis, standardize
 from research.registry import preset, register
-
-
-class Normalize(Enum):
-    """What the mean and deviation of an utterance are taken over."""
-
-    per_feature = "per_feature"  # time
-    all_features = "all_features"  # time and mel bands
-    none = "none"
 
 
 @register("log_mel")

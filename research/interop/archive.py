@@ -45,7 +45,8 @@ def read_members(path: Path) -> dict[str, bytes]:
                     stream = tar.extractfile(member)
                     found[name] = stream.read() if stream else b""
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise HarkError(f"{path}: not a whole .nemo archive ({error}); copy or download it again") from None
+        line = str(error).splitlines()[0]
+        raise HarkError(f"{path}: not a whole .nemo archive ({line}); copy or download it again") from None
     for name in (CONFIG, WEIGHTS):
         if name not in found:
             raise HarkError(f"{path}: {name} is missing; not a .nemo model, or cut short")

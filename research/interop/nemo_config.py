@@ -10,6 +10,7 @@ from research.errors import HarkError
 from research.interop.report import Entry, Fate
 from research.nn.attention import Positions
 from research.nn.conformer import ConvNorm
+from research.nn.mel import Normalize
 
 TARGETS = ("EncDecDenoiseMaskedTokenPredModel", "EncDecMaskedTokenPredModel")
 
@@ -49,6 +50,10 @@ def context(value: Any) -> tuple[int, int]:
     return int(left), int(right)
 
 
+def normalize(value: Any) -> Normalize:
+    return Normalize["none" if value in ("NA", None) else value]
+
+
 PREPROCESSOR: Rules = {
     "_target_": CLASS,
     "features": Take("dim", 64),
@@ -58,7 +63,7 @@ PREPROCESSOR: Rules = {
     "n_fft": Take("n_fft", 512, int),
     "preemph": Take("preemphasis", 0.97, float),
     "dither": Take("dither", 1e-5),
-    "normalize": Take("normalize", "per_feature", lambda value: "none" if value in ("NA", None) else value),
+    "normalize": Take("normalize", "per_feature", normalize),
     "log_zero_guard_value": Take("guard", 2**-24, float),
     "log_zero_guard_type": Only("add"),
     "window": Only("hann"),
@@ -229,19 +234,13 @@ def check_target(values: Mapping[str, Any]) -> None:
 
 
 def build_config(parts: dict[str, dict[str, Any]]) -> Config:
-    frontend = registry.config_of("frontend", "log_mel")
-    normalize = type(frontend.normalize)
-    kind = parts["preprocessor"]["normalize"]
-    if kind not in normalize.__members__:
-        raise HarkError(f"preprocessor.normalize={kind}: hark has {', '.join(normalize.__members__)} only")
-    parts["preprocessor"]["normalize"] = normalize[kind]
     encoder, masking = parts["encoder"], parts["masking"]
     if encoder["channels"] == -1:
         encoder["channels"] = encoder["dim"]
     return Config(
         defaults=[],
         objective=replace(registry.config_of("objective", "nest"), **parts["loss"]),
-        frontend=replace(frontend, **parts["preprocessor"]),
+        frontend=replace(registry.config_of("frontend", "log_mel"), **parts["preprocessor"]),
         encoder=replace(registry.config_of("encoder", encoder.pop("plugin")), **encoder),
         quantizer=replace(registry.config_of("quantizer", "random_projection"), **parts["quantizer"]),
         masking=replace(registry.config_of("masking", masking.pop("plugin")), **masking),

@@ -71,8 +71,9 @@ def move_weights(objective: Objective, state: dict[str, Tensor], report: Report)
     for name, wanted in target.items():
         keys = sources(name)
         report.weights += [Entry(key, Fate.used if key in left else Fate.missing, name) for key in keys]
-        if all(key in left for key in keys):
-            value = convert(name, torch.cat([left.pop(key) for key in keys]), books)
+        parts = [left.pop(key) for key in keys if key in left]
+        if len(parts) == len(keys):
+            value = convert(name, torch.cat(parts), books)
             if value.squeeze().shape != wanted.squeeze().shape:
                 shapes = f"{tuple(value.shape)} where the config asks for {tuple(wanted.shape)}"
                 raise HarkError(f"{keys[0]}: {name} would be {shapes}")

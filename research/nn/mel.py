@@ -1,6 +1,7 @@
 """Log-mel parts, as librosa and NeMo define them."""
 
 import math
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -8,6 +9,14 @@ from torch import Tensor
 _BREAK = 1000.0  # Hz: the Slaney scale is linear below, logarithmic above
 _LINEAR = 3.0 / 200.0  # mel per Hz
 _LOG = 27.0 / math.log(6.4)  # mel per unit of log Hz
+
+
+class Normalize(Enum):
+    """What the mean and deviation of an utterance are taken over."""
+
+    per_feature = "per_feature"  # time
+    all_features = "all_features"  # time and mel bands
+    none = "none"
 
 
 def hz_to_mel(hz: Tensor) -> Tensor:
