@@ -53,8 +53,11 @@ class Manifest:
     def extra(self, i: int) -> dict[str, Any]:
         """Everything that the line of utterance `i` says: text, phones, labels, ..."""
         source = self.sources[self.rows["source"][i]]
+        file = opened(
+            source
+        )  # held: two threads may both open it, and the one that is not cached would be closed
         try:
-            return line_at(opened(source).fileno(), self.rows[i])
+            return line_at(file.fileno(), self.rows[i])
         except ValueError:
             raise HarkError(f"{source.path}: changed while it was in use; start again") from None
 

@@ -83,9 +83,9 @@ class Run:
             self.tracker.say(f"{self.path}: step {self.progress.step} of {self.cfg.train.steps}")
             self.tracker.say(self.source.summary())
             code = self.steps()
+            self.checkpoints.close()  # with the other ranks; after an error they are elsewhere
         finally:
             self.tracker.close(code)
-            self.checkpoints.close()
         return code
 
     def steps(self) -> int:

@@ -1,0 +1,36 @@
+"""Real speech for the tests: prepared once, as a user would, and kept in data/."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from research.data.corpora import debspeech, synth
+from research.errors import HarkError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    """A prepared corpus with train, valid, phones_train and phones_test manifests."""
+    try:
+        return debspeech.prepare(ROOT / "data" / "debspeech-mini", "mini", None)
+    except HarkError as error:
+        print(f"no Debian packages here ({error}): synthetic speech instead")
+        return synth.prepare(ROOT / "data" / "synth", 1200)
+
+
+@pytest.fixture(scope="session")
+def speech(corpus, tmp_path_factory):
+    """Sixty short utterances to train on and ten to validate on: {"train": path, "valid": path}."""
+    folder = tmp_path_factory.mktemp("speech")
+    paths = {}
+    for split, count in (("train", 60), ("valid", 10)):
+        lines = [json.loads(line) for line in (corpus / f"{split}.jsonl").read_text().splitlines()]
+        short = [line for line in lines if 0.5 < line["duration"] < 3.0][:count]
+        for line in short:
+            line["audio_filepath"] = str(corpus / line["audio_filepath"])
+        paths[split] = folder / f"{split}.jsonl"
+        paths[split].write_text("".join(json.dumps(line) + "\n" for line in short))
+    return paths
