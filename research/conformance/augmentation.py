@@ -1,0 +1,138 @@
+"""Augmentations by themselves: what they may change, and what they must say."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import torch
+
+from research.conformance.case import Case, signal
+from research.conformance.rules import Broken, crash
+from research.conformance.tools import identical, no_values
+from research.contracts import Augmentation, Batch, Seq
+from research.training.data import silence
+from research.training.seeds import seed_all
+
+SEEDS = range(20)
+SECONDS = (0.6, 0.5, 0.4, 0.2)
+
+
+def clips(rate: int, *, noise: bool, seconds: tuple[float, ...] = SECONDS) -> Batch:
+    corpus = signal([0.3] * len(seconds), rate, seed=8) if noise else None
+    ids = [str(i) for i in range(len(seconds))]
+    return Batch.clean(
+        signal(seconds, rate), noise=corpus, labels=torch.arange(len(seconds))[:, None, None], ids=ids
+    )
+
+
+def augmented(case: Case) -> Iterator[tuple[Batch, Batch]]:
+    """Batches before and after, of many seeds, with and without a noise corpus."""
+    augment: Augmentation = case.plugin()
+    for seed in SEEDS:
+        batch = clips(case.config().data.sample_rate, noise=seed % 2 == 0)
+        before = deepcopy(batch)
+        seed_all("augmented", seed)
+        yield before, augment(batch)
+
+
+def clean_signal_is_left_alone(case: Case) -> None:
+    """Nothing but `noisy` and `changed` is touched: audio, noise, labels and names stay bit-identical."""
+    for before, after in augmented(case):
+        if not same(before.audio, after.audio):
+            raise Broken("batch.audio is changed: the targets are of the clean signal; write into a copy")
+        if not same(before.noise, after.noise):
+            raise Broken("batch.noise is changed: write into a copy, hand it on")
+        assert before.labels is not None
+        if after.labels is None or not torch.equal(after.labels, before.labels) or after.ids != before.ids:
+            raise Broken("labels or names are lost: hand on all fields of the batch")
+
+
+def same(before: Seq | None, after: Seq | None) -> bool:
+    if before is None or after is None:
+        return before is after
+    return identical(before.x, after.x) and torch.equal(before.lengths, after.lengths)
+
+
+def changed_rows_are_listed(case: Case) -> None:
+    """`changed` lists the rows that differ from the clean signal, no more and no fewer, once, on the host."""
+    for _, after in augmented(case):
+        rows = (after.noisy.x != after.audio.x).any(1).nonzero()[:, 0].tolist()
+        listed = after.changed
+        if listed.dtype != torch.int64 or listed.device.type != "cpu":
+            raise Broken(f"changed is {listed.dtype} on {listed.device}: int64 on the host is promised")
+        if sorted(listed.tolist()) != rows:
+            raise Broken(
+                f"rows {rows} differ from the clean signal, changed lists {listed.tolist()}: a row that is not listed "
+                "must be bit-identical, its features are computed once"
+            )
+
+
+def lengths_and_padding_stay(case: Case) -> None:
+    """Shape, lengths and padding of `noisy` are those of `audio`, and every sample is finite."""
+    for _, after in augmented(case):
+        noisy, audio = after.noisy, after.audio
+        if noisy.x.shape != audio.x.shape or not torch.equal(noisy.lengths, audio.lengths):
+            raise Broken(
+                f"noisy is {tuple(noisy.x.shape)}, audio {tuple(audio.x.shape)}: shape and lengths must stay"
+            )
+        if (noisy.x != audio.x)[~audio.valid].any():
+            raise Broken("samples past the end of a row are changed: mix inside the row only")
+        if not torch.isfinite(noisy.x).all():
+            raise Broken("noisy holds samples that are not finite")
+
+
+def seed_decides_the_noise(case: Case) -> None:
+    """The same seed gives the same noise; if it ever changes anything, other seeds give other noise."""
+    first = [after.noisy.x for _, after in augmented(case)]
+    again = [after.noisy.x for _, after in augmented(case)]
+    if not all(map(torch.equal, first, again)):
+        raise Broken(
+            "the same seed gives two signals: draw from torch's default generators, keep nothing between calls"
+        )
+    alike = first[1::2]  # without a noise corpus: batches that only the seed tells apart
+    changes = any((after.noisy.x != after.audio.x).any() for _, after in augmented(case))
+    if changes and all(torch.equal(x, alike[0]) for x in alike):
+        raise Broken("all seeds give the same signal: draw from torch's default generators, every time")
+
+
+def odd_clips_are_harmless(case: Case) -> None:
+    """One row, tiny rows, rows of no samples and silence neither crash nor give NaN."""
+    augment: Augmentation = case.plugin()
+    rate = case.config().data.sample_rate
+    empty = Seq(torch.zeros(2, 160), torch.zeros(2, dtype=torch.long))
+    odd = {
+        "one row": clips(rate, noise=False, seconds=(0.3,)),
+        "one row and a noise corpus": clips(rate, noise=True, seconds=(0.3,)),
+        "a row of no samples": clips(rate, noise=True, seconds=(0.3, 0.0)),
+        "a row of one sample": clips(rate, noise=False, seconds=(0.3, 1 / rate)),
+        "silence": silence(rate),
+        "a batch of no samples": Batch.clean(empty, noise=empty),
+    }
+    for what, batch in odd.items():
+        for seed in SEEDS:
+            seed_all("odd", seed)
+            try:
+                out = augment(batch)
+            except Exception as error:
+                raise Broken(f"{what} crashes it: {crash(error)}") from error
+            if not torch.isfinite(out.noisy.x).all():
+                raise Broken(
+                    f"{what} gives samples that are not finite: a silent row has no energy to divide by"
+                )
+
+
+def device_is_never_read(case: Case) -> None:
+    """Nothing waits for the device."""
+    augment: Augmentation = case.plugin()
+    for noise in (False, True):
+        batch = clips(case.config().data.sample_rate, noise=noise)
+        with no_values() as device:
+            augment.to(device)
+            try:
+                for seed in SEEDS:
+                    seed_all("device", seed)
+                    augment(batch.to(device))
+            except Exception as error:
+                raise Broken(
+                    f"{crash(error)}. On a device without values this line fails: it reads a tensor back, or mixes "
+                    "tensors of host and device; draw and decide on the host"
+                ) from error

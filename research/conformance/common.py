@@ -1,0 +1,49 @@
+"""What holds for every plugin."""
+
+import tempfile
+
+from research import registry, runs
+from research.compose import compose_config
+from research.conformance.case import Case
+from research.conformance.rules import Broken, crash
+from research.errors import HarkError
+from research.model import check
+
+
+def builds_at_full_size(case: Case) -> None:
+    """It builds as registered, on a device without memory."""
+    try:
+        if case.kind in registry.PARTS:
+            others = [o for o in case.cls.example if not o.startswith(f"{case.kind}.")]
+            check(compose_config(["data.train=[]", f"{case.kind}={case.name}", *others]).config)
+        else:
+            registry.build(registry.config_of(case.kind, case.name))
+    except HarkError:
+        raise
+    except Exception as error:
+        raise Broken(
+            f"{crash(error)}. Configs are checked on torch's meta device: read no values in __init__"
+        ) from error
+
+
+def config_reads_back(case: Case) -> None:
+    """The config that a run leaves behind reads back as the same run."""
+    if case.kind not in registry.PARTS:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        composed = compose_config(["data.train=[]", f"{case.kind}={case.name}", f"run.folder={folder}"])
+        path = runs.create(composed.config, composed.choices, composed.overrides)
+        again = runs.load_config(path)
+    if runs.identity(again) != runs.identity(composed.config):
+        raise Broken(
+            "config.yaml reads back as other values, so a run would not resume: use fields that YAML can hold"
+        )
+
+
+def refuses_to_build(case: Case) -> None:
+    """A placeholder refuses to be built, and says what to type instead."""
+    try:
+        case.plugin(dim_in=8)
+    except HarkError:
+        return
+    raise Broken("it defines no forward, yet it builds: raise HarkError in __init__, or define forward")

@@ -1,0 +1,84 @@
+"""Batches that real data holds now and then, and a device that must not be waited for."""
+
+import torch
+
+from research.conformance.case import Case, speech
+from research.conformance.rules import Broken, crash
+from research.conformance.tools import Blank, gradients, no_values, replace_masking
+from research.contracts import Batch, Loss, Objective, Seq
+from research.training.data import silence
+from research.training.optimizer import end_step
+
+
+def odd_batches(model: Objective) -> dict[str, Batch]:
+    """Batches with little in them, and what they are."""
+    rate = model.frontend.sample_rate
+    return {
+        "a batch of two clips of 0.1 s": speech(model, (0.1, 0.1)),
+        "a row of no samples": speech(model, (1.2, 0.0)),
+        "a row of one sample": speech(model, (1.2, 1 / rate)),
+        "a silent clip of 0.1 s": silence(rate),
+        "a batch of no samples": Batch.clean(
+            Seq(torch.zeros(2, rate // 10), torch.zeros(2, dtype=torch.long))
+        ),
+    }
+
+
+def odd_batches_are_harmless(case: Case) -> None:
+    """Tiny, silent and empty rows and empty masks: no crash, no NaN, no loss without targets, and every gradient."""
+    model = case.model()
+    for what, batch in odd_batches(model).items():
+        check_odd(model, what, batch)
+    replace_masking(model, Blank())
+    check_odd(model, "an empty mask", speech(model))
+    for key, value in model.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise Broken(
+                f"{key} is not finite after a step over odd batches: on_step_end divides by their zero count"
+            )
+
+
+def check_odd(model: Objective, what: str, batch: Batch) -> None:
+    """Step over a batch, without moving weights."""
+    model.zero_grad()
+    try:
+        loss: Loss = model(batch)
+        loss.total.backward()
+        end_step(model, 1)
+    except Exception as error:
+        raise Broken(f"{what} crashes it: {crash(error)}") from error
+    if not torch.isfinite(loss.total):
+        raise Broken(f"{what} gives a loss of {float(loss.total)}: a mean over nothing is NaN; sum instead")
+    if loss.count == 0 and loss.total != 0:
+        raise Broken(f"{what} has no target, but a loss of {float(loss.total):.4g}")
+    for name, grad in gradients(model).items():
+        if grad is None:
+            raise Broken(
+                f"{what} gives {name} no gradient, and several ranks would wait for it for ever: let an empty sum "
+                "keep its graph instead of returning early"
+            )
+        if not torch.isfinite(grad).all():
+            raise Broken(f"{what} gives {name} a gradient that is not finite")
+        if loss.count == 0 and grad.any():
+            raise Broken(f"{what} has no target, but gives {name} a gradient")
+
+
+def device_is_never_read(case: Case) -> None:
+    """Nothing in a step waits for the device, and nothing stays behind on the host."""
+    model = case.model()
+    batch = speech(model)
+    with no_values() as device:
+        model.to(device)
+        try:
+            loss: Loss = model(batch.to(device))
+            loss.total.backward()
+            end_step(model, 1)
+        except Exception as error:
+            raise Broken(
+                f"{crash(error)}. On a device without values this line fails: it reads a tensor back (.item(), bool(), "
+                "nonzero(), a boolean index, .cpu()), or mixes tensors of host and device"
+            ) from error
+    if not isinstance(loss.count, int):
+        raise Broken(
+            f"the count is a {type(loss.count).__name__}: give an int, from lengths and masks on the host"
+        )

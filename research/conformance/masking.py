@@ -1,0 +1,67 @@
+"""Maskings by themselves."""
+
+import torch
+from torch import Tensor
+
+from research.conformance.case import Case
+from research.conformance.rules import Broken
+from research.contracts import Masking
+from research.training.seeds import seed_all
+
+SIZES = (1, 2, 7, 8, 9, 31, 40, 63, 64, 65, 120, 400)
+
+
+def masks(case: Case, lengths: list[int], size: int, seed: int = 0) -> Tensor:
+    """(B,) -> (B, size)."""
+    masking: Masking = case.plugin()
+    seed_all("masks", seed)
+    mask: Tensor = masking(torch.tensor(lengths), size)
+    return mask
+
+
+def masks_are_on_the_host(case: Case) -> None:
+    """A mask is a bool tensor (B, size) on the host, whatever the lengths, and the lengths stay as they are."""
+    for size in SIZES:
+        for lengths in ([size], [size, size // 2, 0], [0, 0], [size // 3, 1]):
+            given = torch.tensor(lengths)
+            mask = case.plugin()(given, size)
+            if mask.shape != (len(lengths), size) or mask.dtype != torch.bool or mask.device.type != "cpu":
+                raise Broken(
+                    f"lengths {lengths} and size {size} give {tuple(mask.shape)} {mask.dtype} on {mask.device}: "
+                    f"{(len(lengths), size)} torch.bool on the host is promised"
+                )
+            if given.tolist() != lengths:
+                raise Broken("forward writes into the lengths")
+
+
+def padding_is_never_masked(case: Case) -> None:
+    """No mask covers a frame past the end of its row."""
+    for seed in range(20):
+        lengths = [*SIZES, 0]
+        mask = masks(case, lengths, max(SIZES) + 5, seed)
+        if mask[torch.arange(mask.size(1)) >= torch.tensor(lengths)[:, None]].any():
+            raise Broken("a frame past the end of its row is masked: padding would become a target")
+
+
+def rows_that_can_be_masked_are(case: Case) -> None:
+    """A row of a length that is ever masked is always masked: none of them is left without a target by chance."""
+    draws = 50
+    for length in SIZES:
+        masked = masks(case, [length] * draws, length).any(1)
+        if masked.any() and not masked.all():
+            raise Broken(
+                f"of {draws} rows of {length} frames {int((~masked).sum())} have no masked frame, the others have: "
+                "give a row that drew none a mask at a random place"
+            )
+    if not masks(case, [max(SIZES)], max(SIZES)).any():
+        raise Broken(f"a row of {max(SIZES)} frames has no masked frame: nothing would be learned")
+
+
+def seed_decides_the_mask(case: Case) -> None:
+    """The same seed gives the same mask, another seed another one."""
+    lengths = [400] * 4
+    first, again, other = (masks(case, lengths, 400, seed) for seed in (0, 0, 1))
+    if not torch.equal(first, again):
+        raise Broken("the same seed gives two masks: draw from torch's default generator only")
+    if torch.equal(first, other):
+        raise Broken("two seeds give the same mask: draw from torch's default generator")

@@ -1,0 +1,99 @@
+"""Two real ranks against one process: in processes of their own, which a fork server starts in milliseconds."""
+
+import importlib
+import multiprocessing
+import os
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.multiprocessing.spawn import ProcessException, start_processes
+
+from research.conformance.case import Case, speech
+from research.conformance.rules import Broken
+from research.conformance.tools import close, moved, snapshot, student, train
+from research.contracts import Batch, Objective
+from research.engine.gangs import start
+
+STEPS = 2
+PATIENCE = 120  # seconds until two ranks must be done
+OVERRIDES = ("optimizer.eps=1.0",)  # no division by tiny gradients: rounding stays rounding
+
+
+def ranks_are_micro_batches(case: Case) -> None:
+    """Two ranks with a batch each end where one process with both batches ends, and log the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_ranks(case, Path(folder))
+        states = [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
+    if keys := moved(states[0]["model"], states[1]["model"]):
+        raise Broken(
+            f"{keys[0]} differs between two ranks after {STEPS} steps: on_step_end must sum over ranks "
+            "(torch.distributed.all_reduce) what forward collected"
+        )
+    model = case.model()
+    it = student(model, case.config("train.accumulate=2", *OVERRIDES))
+    values = train(it, [batch_of(model, step, rank) for step in range(STEPS) for rank in (0, 1)]).pop(
+        lambda _: None
+    )
+    for key, value in snapshot(model).items():
+        if not close(states[0]["model"][key], value):
+            raise Broken(
+                f"{key} of two ranks differs from that of one process with the same micro-batches: what is done per "
+                "rank, or per forward, belongs into a sum over ranks in on_step_end"
+            )
+    if states[0]["values"].keys() != values.keys():
+        raise Broken("two ranks log other stats than one process")
+    for name, number in values.items():
+        if abs(states[0]["values"][name] - number) > 1e-3 * abs(number) + 1e-6:
+            raise Broken(
+                f"two ranks log {name}={states[0]['values'][name]:.6g}, one process {number:.6g}: is the stat a sum?"
+            )
+
+
+def batch_of(model: Objective, step: int, rank: int) -> Batch:
+    """One rank has less than the other, and in the second step nothing that could be masked."""
+    seconds = ((1.2, 0.9), (0.8, 0.7)) if step == 0 else ((1.0, 0.7), (0.1,))
+    return speech(model, seconds[rank], seed=2 * step + rank)
+
+
+def run_ranks(case: Case, folder: Path) -> None:
+    """Train in two processes; whatever fails in one is Broken here."""
+    multiprocessing.set_forkserver_preload([__name__, "torch._dynamo"])
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    arguments = (port, case.cls.__module__, case, str(folder))
+    context = start_processes(rank_main, arguments, 2, join=False, start_method="forkserver")
+    assert context is not None
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while not context.join(timeout=1):
+            if time.monotonic() > deadline:
+                raise Broken(
+                    "two ranks wait for each other for ever: every rank must make the same collective calls"
+                )
+    except ProcessException as error:
+        raise Broken(f"one of two ranks failed: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        for process in context.processes:
+            process.kill()
+
+
+def rank_main(rank: int, port: int, module: str, case: Case, folder: str) -> None:
+    """Be one of the ranks; what libraries print goes into a file."""
+    with open(Path(folder) / f"{rank}.log", "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    os.environ.update(zip(names, (str(rank), str(rank), "2", "127.0.0.1", str(port)), strict=True))
+    torch.set_num_threads(1)
+    importlib.import_module(module)
+    ranks = start("cpu")
+    model = case.model()
+    it = student(model, case.config(*OVERRIDES), ranks)
+    bag = train(it, [batch_of(model, step, rank) for step in range(STEPS)])
+    values = bag.pop(ranks.all_sum)
+    torch.save({"model": snapshot(model), "values": values}, Path(folder) / f"{rank}.pt")
+    ranks.close()

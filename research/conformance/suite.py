@@ -1,0 +1,107 @@
+"""Which rules hold for which kind of plugin."""
+
+from collections.abc import Iterator
+
+from research.conformance import (
+    augmentation,
+    common,
+    edges,
+    encoder,
+    frontend,
+    learning,
+    loss,
+    masking,
+    probe,
+    quantizer,
+    ranks,
+    state,
+    targets,
+)
+from research.conformance.case import Case
+from research.conformance.rules import Result, Rule, judge
+
+EVERY = (common.builds_at_full_size, common.config_reads_back)
+MODEL = (
+    state.forward_moves_no_state,
+    state.validation_leaves_no_trace,
+    state.step_end_runs_once,
+    state.resuming_is_exact,
+    state.checkpoint_is_whole,
+    loss.loss_is_a_sum,
+    loss.padding_changes_nothing,
+    loss.stats_keep_their_names,
+    ranks.ranks_are_micro_batches,
+    targets.no_target_leaks,
+    targets.targets_follow_the_signal,
+    targets.seed_decides_everything,
+    targets.bf16_keeps_targets,
+    learning.gradients_reach_every_parameter,
+    learning.groups_cover_every_parameter,
+    learning.loss_falls,
+    edges.odd_batches_are_harmless,
+    edges.device_is_never_read,
+)
+RULES: dict[str, tuple[Rule, ...]] = {
+    "objective": (*EVERY, *MODEL),
+    "encoder": (
+        *EVERY,
+        encoder.frames_are_a_stride_apart,
+        encoder.layers_are_those_asked,
+        encoder.frames_ignore_padding,
+        encoder.frames_are_left_alone,
+        *MODEL,
+    ),
+    "frontend": (
+        *EVERY,
+        frontend.frames_are_a_hop_apart,
+        frontend.frames_ignore_padding,
+        frontend.audio_is_left_alone,
+        frontend.short_audio_is_finite,
+        *MODEL,
+    ),
+    "quantizer": (
+        *EVERY,
+        quantizer.ids_are_codes,
+        quantizer.ids_depend_on_the_input_only,
+        quantizer.ids_survive_autocast,
+        quantizer.inputs_are_left_alone,
+        *MODEL,
+    ),
+    "masking": (
+        *EVERY,
+        masking.masks_are_on_the_host,
+        masking.padding_is_never_masked,
+        masking.rows_that_can_be_masked_are,
+        masking.seed_decides_the_mask,
+    ),
+    "augmentation": (
+        *EVERY,
+        augmentation.clean_signal_is_left_alone,
+        augmentation.changed_rows_are_listed,
+        augmentation.lengths_and_padding_stay,
+        augmentation.seed_decides_the_noise,
+        augmentation.odd_clips_are_harmless,
+        augmentation.device_is_never_read,
+    ),
+    "probe": (
+        *EVERY,
+        probe.answers_add_up,
+        probe.seed_decides_the_answers,
+        probe.features_are_left_alone,
+        probe.knowledge_pays,
+    ),
+}
+
+
+def rules_for(kind: str, name: str) -> tuple[Rule, ...]:
+    """Give the rules that a plugin has to keep."""
+    return (
+        (common.config_reads_back, common.refuses_to_build) if Case(kind, name).placeholder else RULES[kind]
+    )
+
+
+def hold(kind: str, name: str) -> Iterator[Result]:
+    """Hold a plugin to its rules, one at a time."""
+    case = Case(kind, name)
+    for rule in rules_for(kind, name):
+        yield judge(rule, case)

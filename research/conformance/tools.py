@@ -1,0 +1,130 @@
+"""Instruments of the rules: models that are made deterministic, watched, or put on a device without values."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from research.config import Config
+from research.conformance.rules import Broken
+from research.contracts import Batch, Masking, Objective, Stat
+from research.engine.gangs import Ranks, start
+from research.engine.parallel import wrap
+from research.registry import build
+from research.training.data import Fed
+from research.training.optimizer import adamw
+from research.training.stats import StatBag
+from research.training.step import Student, train_step
+
+
+class Fixed(Masking):
+    """Masks the middle half of every row: nothing but the row's own length decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def forward(self, lengths: Tensor, size: int) -> Tensor:
+        self.sizes.append(size)
+        time = torch.arange(size)
+        return (time >= lengths[:, None] // 4) & (time < 3 * lengths[:, None] // 4)  # (B, size)
+
+
+class Blank(Masking):
+    """Masks nothing."""
+
+    def forward(self, lengths: Tensor, size: int) -> Tensor:
+        return torch.zeros(len(lengths), size, dtype=torch.bool)
+
+
+def replace_masking(model: nn.Module, masking: Masking) -> None:
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Masking):
+                setattr(module, name, masking)
+
+
+class Still(TorchDispatchMode):
+    """Every random number is the same one, so that a batch and its parts draw alike."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in ("rand", "randn", "rand_like", "randn_like", "normal_", "uniform_", "exponential_"):
+            return out.fill_(0.5)
+        if name == "randint":
+            return out.fill_(args[0] if func._overloadname.startswith("low") else 0)  # noqa: SLF001  torch's only name for it
+        return torch.arange(len(out), out=out) if name == "randperm" else out
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """Copy everything that a checkpoint would hold."""
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """Keys that are not in both, or not bit-identical."""
+    shared = before.keys() & after.keys()
+    changed = {key for key in shared if not identical(before[key], after[key])}
+    return sorted(changed | (before.keys() ^ after.keys()))
+
+
+def identical(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def close(a: Tensor, b: Tensor, scale: float = 0.0) -> bool:
+    """Equal but for rounding: relative to the largest element, and to a hundredth of `scale`."""
+    if a.shape != b.shape:
+        return False
+    if a.numel() == 0:
+        return True
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).abs().max()) <= 1e-4 * max(float(b.abs().max()), 1e-2 * scale, 1e-12)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor | None]:
+    """Gradients of the trained parameters, by name."""
+    return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+def student(model: Objective, cfg: Config, ranks: Ranks | None = None) -> Student:
+    """What `hark train` would step, on the CPU."""
+    ranks = ranks or start("cpu")
+    augment = build(cfg.augmentation)
+    return Student(model, wrap(model, ranks), augment, adamw(model, cfg.optimizer), ranks, cfg)
+
+
+def train(it: Student, batches: Sequence[Batch], first: int = 0) -> StatBag:
+    """Take real optimizer steps from number `first`, each over `train.accumulate` of the batches."""
+    it.objective.train()
+    bag, fed = StatBag(it.ranks.device), iter([Fed(batch, 1.0, Stat(torch.zeros(()))) for batch in batches])
+    for step in range(first, first + len(batches) // it.cfg.train.accumulate):
+        if not train_step(it, fed, step, bag, stop=False).sound:
+            raise Broken(f"the loss or a gradient of step {step + 1} is not finite")
+    return bag
+
+
+@contextmanager
+def no_values() -> Iterator[torch.device]:
+    """Give a device whose tensors have a shape and no values: what would wait for a device fails on it.
+
+    It has no autocast of its own, so it borrows the CPU's.
+    """
+    original = torch.autocast.__init__
+
+    def borrow(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
+        original(self, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
+
+    with patch.object(torch.autocast, "__init__", borrow):
+        yield torch.device("meta")
