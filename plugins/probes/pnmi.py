@@ -46,7 +46,9 @@ class PNMI(Probe):
 
         cfg, known = self.cfg, vocabulary(train, test)
         x = torch.cat([x for x, _ in cfg.grid.align(train, known)])  # (K, D)
-        kmeans = MiniBatchKMeans(cfg.clusters, batch_size=cfg.batch, n_init=1, random_state=seed).fit(x.numpy())
+        kmeans = MiniBatchKMeans(cfg.clusters, batch_size=cfg.batch, n_init=1, random_state=seed).fit(
+            x.numpy()
+        )
         centres = torch.from_numpy(kmeans.cluster_centers_)  # (clusters, D)
         counts = []
         for u, y in cfg.grid.align(test, known):  # (K, D), (K, P)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,9 @@ def represent(forward: Callable[[Seq], list[Seq]], audio: Sequence[Tensor]) -> l
     return [list(frames) for frames in zip(*(found[i] for i in range(len(audio))), strict=True)]
 
 
-def encode(frontend: Frontend, encoder: Encoder, speech: Speech, layers: Sequence[int]) -> dict[int, Features]:
+def encode(
+    frontend: Frontend, encoder: Encoder, speech: Speech, layers: Sequence[int]
+) -> dict[int, Features]:
     """What the encoder's layers make of every utterance, as if it were alone; 0 is what the first block reads."""
     device = next(encoder.parameters()).device
 
@@ -75,3 +78,10 @@ def stacked(features: Features, size: int) -> Features:
         rows = torch.arange(runs * size).clamp(max=len(x) - 1)
         frames.append(x[rows].view(runs, -1))
     return Features(frames, features.period * size, features.segments)
+
+
+def pick(features: Features, rows: Sequence[int]) -> Features:
+    """Some of the utterances, in the order that is asked for."""
+    return replace(
+        features, frames=[features.frames[i] for i in rows], segments=[features.segments[i] for i in rows]
+    )

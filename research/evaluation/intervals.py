@@ -9,8 +9,8 @@ import torch
 from research.contracts import Answers
 
 COVERS = (
-    "95% intervals cover the draw of test utterances, of training utterances, of probe seeds and of random-init weights; "
-    "not of pretraining: there is one pretrained model"
+    "95% intervals cover the choice of test utterances, of training utterances, of the probe's seed and of random-init "
+    "weights; not another pretraining: there is one pretrained model"
 )
 
 
@@ -48,7 +48,3 @@ def estimate(answers: Sequence[Answers], level: float = 0.95) -> dict[str, Estim
         mean = values.mean().item()
         found[name] = Estimate(values.tolist(), mean, mean - reach, mean + reach)
     return found
-
-
-def disjoint(one: Estimate, other: Estimate) -> bool:
-    return one.high < other.low or other.high < one.low

@@ -30,7 +30,9 @@ class Grid:
     """
 
     cell: float = 0.02  # s
-    shift: float = 0.01  # s by which labels are moved to later times: festvox-ru's run early by about that much
+    shift: float = (
+        0.01  # s by which labels are moved to later times: festvox-ru's run early by about that much
+    )
 
     def labels(self, segments: Segments, known: dict[str, int]) -> Tensor:
         """The label of every cell (n,), as numbered in `known`; -1 where no segment is."""
@@ -46,7 +48,9 @@ class Grid:
         """Count the cells in a frame; 1 when a frame is no longer than a cell."""
         many, parts = period / self.cell, self.cell / period
         if min(abs(many - round(many)), abs(parts - round(parts))) > 1e-6:
-            raise HarkError(f"frames of {period * 1e3:g} ms do not fit a grid of {self.cell * 1e3:g} ms cells")
+            raise HarkError(
+                f"frames of {period * 1e3:g} ms do not fit a grid of {self.cell * 1e3:g} ms cells"
+            )
         return max(1, round(many))
 
     def align(self, features: Features, known: dict[str, int]) -> list[tuple[Tensor, Tensor]]:
@@ -62,6 +66,8 @@ class Grid:
                 raise HarkError(f"{ends}: they are not of the same recording")
             y = self.labels(segments, known)  # (n,)
             y = torch.nn.functional.pad(y, (0, -len(y) % positions), value=-1).view(-1, positions)  # (K, P)
-            rows = torch.arange(len(y) * parts).clamp(max=len(x) - 1)  # the last frame stands in for a missing one
+            rows = torch.arange(len(y) * parts).clamp(
+                max=len(x) - 1
+            )  # the last frame stands in for a missing one
             aligned.append((x[rows].view(len(y), -1), y))  # (K, parts * D)
         return aligned

@@ -1,0 +1,55 @@
+"""`hark probe`: what the layers of a run know, beside baselines. Light to import."""
+
+import argparse
+from pathlib import Path
+
+from research.errors import HarkError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--probe", nargs="+", metavar="NAME", help="which probes (default: all)")
+    parser.add_argument(
+        "--train",
+        type=Path,
+        metavar="M",
+        help="manifest with phones (default: phones_train.jsonl beside data.train)",
+    )
+    parser.add_argument(
+        "--test",
+        type=Path,
+        metavar="M",
+        help="manifest with phones (default: phones_test.jsonl beside data.train)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="samples of training sentences, and random inits (default: 3)",
+    )
+    parser.add_argument(
+        "--sentences", type=int, default=100, metavar="N", help="training sentences per seed (default: 100)"
+    )
+    parser.add_argument(
+        "--dev",
+        type=int,
+        default=30,
+        metavar="N",
+        help="training sentences that choose the layer instead (default: 30)",
+    )
+    parser.add_argument(
+        "--baseline", default="log_mel", metavar="NAME", help="frontend to compare with (default: log_mel)"
+    )
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Probe a run, write RUN/probes.jsonl, print the table."""
+    from research.evaluation.probe import probe  # noqa: PLC0415
+    from research.evaluation.report import show  # noqa: PLC0415
+
+    for name, least in (("seeds", 2), ("sentences", 1), ("dev", 2)):
+        if getattr(args, name) < least:
+            raise HarkError(f"--{name} {getattr(args, name)}: must be at least {least}")
+    show(probe(args))
