@@ -19,6 +19,7 @@ class RandomProjection(Quantizer):
     are drawn from `seed` alone, not from the run's, so that all runs of a sweep predict the same targets.
     """
 
+    example = ("quantizer.codes=64",)
     projection: Tensor  # (G, dim_in, C)
     codebook: Tensor  # (G, V, C)
 
