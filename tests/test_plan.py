@@ -82,9 +82,6 @@ def test_epochs_and_seeds_differ_and_repeat():
     for wrong in (second, epoch(other, 0)):
         assert [i.rows.tolist() for i in first] != [i.rows.tolist() for i in wrong]
         assert {frozenset(i.rows.tolist()) for i in first} != {frozenset(i.rows.tolist()) for i in wrong}
-    sizes = [len(item.rows) for item in first]
-    assert sizes != sorted(sizes)
-    assert sizes != sorted(sizes, reverse=True)
 
 
 def test_any_batch_can_be_asked_for_at_any_time():
@@ -110,8 +107,32 @@ def test_a_step_reads_one_bucket_wherever_it_can(group):
         assert sum(len(set(step)) == 1 for step in steps) >= possible - 1
         mixed = [step for step in steps if len(set(step)) > 1]
         assert len(mixed) <= len(plan.bounds) + 1
-        firsts = [step[0] for step in steps]
-        assert firsts not in (sorted(firsts), sorted(firsts, reverse=True))
+
+
+def test_a_step_that_crosses_epochs_shifts_no_other_step():
+    durations = np.array([1.0] * 80 + [10.0] * 9)  # 8 and 9 batches
+    plan = Plan(durations, np.array([1.0, 10.0]), np.array([10, 1]), group=4)
+    steps = [
+        {durations[plan[4 * step + i].rows[0]] for i in range(4)} for step in range(4 * plan.per_epoch // 4)
+    ]
+    assert [len(step) for step in steps] == [1] * 17
+
+
+def test_epochs_begin_in_any_bucket():
+    durations = speech(3000)
+    plan = make(durations, batch_seconds=20.0, buckets=8, group=16)
+    firsts = {
+        int(np.searchsorted(plan.bounds, durations[plan[e * plan.per_epoch].rows[0]])) for e in range(1, 9)
+    }
+    assert len(firsts) > 2
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_steps_change_buckets_all_the_time(group):
+    durations = speech(3000)
+    plan = make(durations, batch_seconds=20.0, buckets=8, group=group)
+    buckets = [np.searchsorted(plan.bounds, durations[item.rows[0]]) for item in epoch(plan, 0)][::group]
+    assert np.count_nonzero(np.diff(buckets)) > len(buckets) / 2
 
 
 def test_explicit_bounds_that_miss_the_longest_utterance_are_refused():

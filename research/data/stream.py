@@ -62,8 +62,8 @@ class Tally:
         self.read += len(loaded.bad) + (len(loaded.batch.ids) if loaded.batch else 0)
         self.tell("utterance left out", loaded.bad)
         self.tell("noise clip left out", loaded.bad_noise)
-        for self.last in loaded.bad:
-            self.bad += 1
+        if loaded.bad:
+            self.bad, self.last = self.bad + len(loaded.bad), loaded.bad[-1]
         if self.read >= ENOUGH and self.bad > self.max_bad * self.read:
             share = f"{self.bad} of {self.read} utterances could not be read"
             raise HarkError(f"{share}, more than data.max_bad={self.max_bad:g}; the last: {self.last}")

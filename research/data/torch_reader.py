@@ -1,6 +1,8 @@
 """Loading ahead in worker processes of torch: the reader that works everywhere."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -34,7 +36,7 @@ def read(items: Iterable[T], load: Callable[[T], R], workers: int) -> Iterator[R
         batch_size=None,
         num_workers=workers,
         collate_fn=same,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=outlive_signals,
         generator=torch.Generator(),
     )
     for result in results:
@@ -47,7 +49,16 @@ def same(result: R) -> R:
     return result
 
 
-def ignore_signals(_: int) -> None:
+def outlive_signals(_: int) -> None:
     """Leave stopping to the main process: a cluster signals every process, and this step still needs its batch."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for name in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=obey, args=(os.getppid(),), daemon=True).start()
+
+
+def obey(parent: int) -> None:
+    """End this process when `parent` wants it to, and nobody else."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
