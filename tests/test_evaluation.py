@@ -1,0 +1,358 @@
+"""Evidence: honest splits, frozen features, intervals that hold the truth, records that do not pile up."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from plugins.encoders.fastconformer import FastConformer
+from plugins.frontends.log_mel import LogMel
+from research import runs
+from research.compose import compose_config
+from research.config import Data
+from research.contracts import Answers, Features
+from research.data.manifest import load
+from research.engine.weights import MODEL
+from research.errors import HarkError
+from research.evaluation import command, features, records, splits
+from research.evaluation.intervals import estimate
+from research.evaluation.records import PRETRAINED, RANDOM, Found, Key, Setting
+from research.evaluation.speech import gather
+from research.model import assemble
+
+COMMON = Setting(step=7, train=3, dev=2, test=3, seen=0, manifests={})
+
+
+def share(counts):
+    return {"share": counts[:, 0] / counts[:, 1]}
+
+
+def answers(*rights, out_of=100.0):
+    """One utterance for every number of right answers."""
+    return Answers(torch.tensor([[float(right), out_of] for right in rights]), share)
+
+
+# --- intervals
+
+
+def test_with_equal_seeds_the_interval_is_that_of_a_mean_over_utterances():
+    from scipy.stats import t
+
+    rights = torch.tensor([70.0, 50.0, 65.0, 40.0, 80.0])
+    found = estimate([answers(*rights), answers(*rights)])["share"]
+    reach = t.ppf(0.975, 4) * (rights / 100).std().item() / 5**0.5
+    assert found.mean == pytest.approx(0.61)
+    assert (found.low, found.high) == pytest.approx((0.61 - reach, 0.61 + reach))
+
+
+def test_with_equal_utterances_the_interval_is_that_of_a_mean_over_seeds():
+    from scipy.stats import t
+
+    found = estimate([answers(50, 50), answers(60, 60), answers(70, 70)])["share"]
+    reach = t.ppf(0.975, 2) * 0.1 / 3**0.5
+    assert found.values == pytest.approx([0.5, 0.6, 0.7])
+    assert (found.low, found.high) == pytest.approx((0.6 - reach, 0.6 + reach))
+
+
+@pytest.mark.parametrize(("seed_sd", "utterance_sd", "noise_sd"), [(0.03, 0.01, 0.05), (0.02, 0.1, 0.02)])
+def test_intervals_of_three_seeds_hold_the_truth(seed_sd, utterance_sd, noise_sd):
+    torch.manual_seed(0)
+    held = 0
+    for _ in range(300):
+        hardness = utterance_sd * torch.randn(60)
+        rates = [0.6 + hardness + seed_sd * torch.randn(1) + noise_sd * torch.randn(60) for _ in range(3)]
+        found = estimate([answers(*(100 * rate)) for rate in rates])["share"]
+        held += found.low <= 0.6 <= found.high
+    assert held / 300 >= 0.94
+
+
+# --- splits
+
+
+def write_manifest(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(("size", "count"), [(164, 100), (60, 38)])
+def test_dev_is_apart_and_seeds_draw_different_sentences(size, count):
+    drawn = splits.draw(size, 100, 30, 3)
+    assert len(drawn.dev) == min(30, size // 5)
+    for rows in drawn.train:
+        assert len(set(rows)) == len(rows) == count
+        assert not set(rows) & set(drawn.dev)
+    assert drawn.train[0] != drawn.train[1] != drawn.train[2]
+    assert splits.draw(size, 100, 30, 1).train == drawn.train[:1]  # more seeds change no earlier one
+
+
+def test_too_few_sentences_are_refused():
+    with pytest.raises(HarkError, match="5 training utterances are too few"):
+        splits.draw(5, 100, 30, 3)
+
+
+def test_utterances_in_two_manifests_are_found(corpus, tmp_path):
+    lines = [json.loads(line) for line in (corpus / "phones_test.jsonl").read_text().splitlines()[:4]]
+    for line in lines:
+        line["audio_filepath"] = str(corpus / line["audio_filepath"])
+    cut = {"audio_filepath": lines[2]["audio_filepath"], "duration": 1.0}
+    some = [lines[0], lines[1], cut | {"id": "early"}, cut | {"id": "later", "offset": 1.5}]
+    others = [
+        lines[0] | {"id": "renamed"},
+        lines[3] | {"id": lines[1]["id"]},
+        cut | {"id": "x", "offset": 0.5},
+    ]
+    one, two = (write_manifest(tmp_path / f"{i}.jsonl", found) for i, found in enumerate((some, others)))
+    found = splits.shared(load([one], Data()), load([two], Data()))
+    assert found == [
+        lines[0]["id"],
+        lines[1]["id"],
+        "early",
+    ]  # one file, one id, an overlap; 1.5 s is where x ends
+
+
+# --- features
+
+
+@pytest.fixture(scope="module")
+def task(corpus):
+    """A few labelled utterances of different lengths."""
+    train, test = (load([corpus / f"phones_{split}.jsonl"], Data()) for split in ("train", "test"))
+    order = train.durations.argsort()
+    rows = sorted(int(order[i]) for i in (0, 1, 5, 20, len(order) // 2))
+    return gather(train, test, splits.Draw([rows[:3]], rows[3:]), 16_000)
+
+
+def encoder_of(**extra):
+    torch.manual_seed(0)
+    cfg = FastConformer.Config(dim=32, depth=2, heads=2, channels=8, **extra)
+    return FastConformer(cfg, dim_in=80)
+
+
+def test_features_in_a_batch_are_those_of_the_utterance_alone(task, monkeypatch):
+    frontend, encoder, speech = LogMel(LogMel.Config()), encoder_of(), task.speech.pick(range(5))
+    together = features.encode(frontend, encoder, speech, range(3))
+    monkeypatch.setattr(features, "BATCH", 1)
+    alone = features.encode(frontend, encoder, speech, range(3))
+    assert list(together) == [0, 1, 2]
+    for layer, found in together.items():
+        assert found.period == 0.08
+        for x, y, audio in zip(found.frames, alone[layer].frames, speech.audio, strict=True):
+            assert x.dtype == torch.float32
+            assert x.shape == (-(-(len(audio) // 160) // 8), 32)
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_hold_every_row_once_and_stay_small():
+    lengths = [300_000, 5, 700_000, 900_000, 1_700_000, 650_000]
+    found = list(features.batches(lengths))
+    assert sorted(i for rows in found for i in rows) == list(range(6))
+    assert all(
+        len(rows) == 1 or len(rows) * max(lengths[i] for i in rows) <= features.BATCH for rows in found
+    )
+    assert len(found) < 6
+
+
+def test_encoding_moves_no_state(task):
+    frontend, encoder = LogMel(LogMel.Config()), encoder_of(dropout=0.5)
+    encoder.train()
+    encoder.layers[0].eval()
+    modes = [module.training for module in encoder.modules()]
+    state = {name: value.clone() for name, value in encoder.state_dict().items()}
+    pools = [module.pool.clone() for module in encoder.modules() if hasattr(module, "pool")]
+    torch.manual_seed(1)
+    drawn = torch.get_rng_state()
+    first = features.encode(frontend, encoder, task.speech.pick([0]), [2])
+    assert torch.equal(drawn, torch.get_rng_state())
+    assert [module.training for module in encoder.modules()] == modes
+    assert frontend.training
+    assert all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
+    after = [module.pool for module in encoder.modules() if hasattr(module, "pool")]
+    assert len(after) == 2
+    assert all(map(torch.equal, pools, after))
+    assert not first[2].frames[0].requires_grad
+    assert torch.equal(
+        first[2].frames[0], features.encode(frontend, encoder, task.speech.pick([0]), [2])[2].frames[0]
+    )
+
+
+def test_modes_come_back_after_a_failure():
+    module = nn.Sequential(nn.Linear(1, 1), nn.Dropout().eval())
+
+    def fail():
+        with features.evaluating(module):
+            assert not module[0].training
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [m.training for m in module.modules()] == [True, True, False]
+
+
+def test_stacking_repeats_the_last_frame():
+    x = torch.arange(5.0)[:, None]
+    found = features.stacked(Features([x], 0.01, []), 4)
+    assert found.period == 0.04
+    assert found.frames[0].tolist() == [[0, 1, 2, 3], [4, 4, 4, 4]]
+
+
+# --- records
+
+
+def key(representation, layer, period=0.08):
+    return Key("guess", representation, layer, period)
+
+
+def layers(dev_and_test):
+    """Two seeds that agree: layer -> right answers of 2 dev and 3 test utterances."""
+    return Found([answers(*dev_and_test), answers(*dev_and_test)], [30, 30], 30)
+
+
+def found_lines():
+    found = {
+        key("log_mel", None, 0.01): layers([50, 50, 50, 51, 52]),
+        key(PRETRAINED, 0): layers([60, 60, 50, 51, 52]),
+        key(PRETRAINED, 1): layers([55, 55, 90, 91, 92]),  # better on the test: not to be chosen for that
+        key(RANDOM, 0): layers([40, 40, 40, 41, 42]),
+        key(RANDOM, 1): layers([41, 41, 30, 31, 32]),
+    }
+    return records.lines(found, COMMON)
+
+
+def test_the_dev_utterances_choose_the_layer():
+    lines = found_lines()
+    assert [(s["representation"], s["layer"]) for s in lines if s.get("chosen")] == [
+        (PRETRAINED, 0),
+        (RANDOM, 1),
+    ]
+    scores = {(s["representation"], s["layer"]): s for s in lines if s["kind"] == "score"}
+    assert scores[PRETRAINED, 0]["mean"] == pytest.approx(0.51)
+    assert scores[PRETRAINED, 0]["dev"] == pytest.approx([0.6, 0.6])
+
+
+def test_the_comparison_says_whether_intervals_meet():
+    apart = found_lines()[-1]
+    assert apart["kind"] == "comparison"
+    assert (apart[PRETRAINED]["layer"], apart[RANDOM]["layer"]) == (0, 1)
+    assert apart["disjoint"]
+    assert apart["pretrained_higher"]
+    found = {
+        key(PRETRAINED, 0): layers([60, 60, 30, 50, 70]),
+        key(RANDOM, 0): layers([60, 60, 40, 52, 75]),
+    }
+    close = records.lines(found, COMMON)[-1]
+    assert not close["disjoint"]
+    assert not close["pretrained_higher"]
+
+
+def test_a_probe_that_is_run_again_replaces_its_lines(tmp_path):
+    path, lines = tmp_path / "probes.jsonl", found_lines()
+    records.store(path, lines)
+    records.store(path, [line | {"probe": "other"} for line in lines])
+    records.store(path, [line | {"step": 8} for line in lines])
+    records.store(path, [line | {"again": 1} for line in lines])
+    written = list(runs.read_jsonl(path))
+    assert len(written) == 3 * len(lines)
+    again = [line for line in written if "again" in line]
+    assert [(line["step"], line["probe"]) for line in again] == [(7, "guess")] * len(lines)
+    assert [line | {"again": 1} for line in lines] == again
+
+
+# --- the command, on a run
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    """An untrained run with one checkpoint, and small manifests with phones."""
+    folder = tmp_path_factory.mktemp("probed")
+    for split, count in (("train", 12), ("test", 4)):
+        lines = [json.loads(line) for line in (corpus / f"phones_{split}.jsonl").read_text().splitlines()]
+        lines = sorted(lines, key=lambda line: line["duration"])[:count]
+        for line in lines:
+            line["audio_filepath"] = str(corpus / line["audio_filepath"])
+        write_manifest(folder / f"phones_{split}.jsonl", lines)
+    write_manifest(folder / "pretrain.jsonl", [*lines[:1], *lines[2:3]])
+    tiny = ["encoder=fastconformer_tiny", "encoder.stride=4", "quantizer.codes=64", "augmentation=none"]
+    composed = compose_config([*tiny, f"data.train=[{folder / 'pretrain.jsonl'}]", f"run.folder={folder}"])
+    path = runs.create(composed.config, composed.choices, composed.overrides)
+    file = path / "checkpoints" / "step_30" / MODEL
+    file.parent.mkdir(parents=True)
+    torch.save(assemble(composed.config).state_dict(), file)
+    return path
+
+
+def probe(*words):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args([str(word) for word in words]))
+
+
+def test_a_run_is_probed_beside_its_baselines(run, capsys):
+    words = (run, "--seeds", "2", "--dev", "2", "--sentences", "6")
+    probe(*words)
+    lines = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+    scores = [line for line in lines if line["kind"] == "score" and line["headline"]]
+    encoders = [(name, layer, 0.04) for name in (PRETRAINED, RANDOM) for layer in (0, 1, 2)]
+    for probe_name in ("phone_frames", "pnmi"):
+        mine = [(s["representation"], s["layer"], s["period"]) for s in scores if s["probe"] == probe_name]
+        assert mine == [("log_mel", None, 0.01), ("log_mel", None, 0.04), *encoders]
+    assert {line["probe"] for line in lines if line["kind"] == "comparison"} == {"phone_frames", "pnmi"}
+    for line in scores:
+        assert (line["schema"], line["step"], line["n_seeds"], len(line["values"])) == (1, 30, 2, 2)
+        assert (line["n_train"]["utterances"], line["n_dev"]["utterances"]) == (6, 2)
+        assert line["n_test"]["utterances"] == 4
+        assert line["n_test"]["heard_in_pretraining"] == 2
+        assert 0 < line["mean"] < 1
+        assert line["low"] < line["mean"] < line["high"]
+        assert [Path(path).name for path in line["manifests"]] == ["phones_train.jsonl", "phones_test.jsonl"]
+        assert line["values"][0] != line["values"][1]  # another sample, another init
+    printed = capsys.readouterr().out
+    assert printed.count("intervals are disjoint") + printed.count("intervals overlap") == 2
+    assert "2 seeds, each with 6 training utterances" in printed
+    probe(*words, "--probe", "pnmi")
+    again = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+    assert sorted(map(json.dumps, again)) == sorted(map(json.dumps, lines))  # the same numbers, no line twice
+
+
+def test_bad_requests_are_refused_in_one_line(run, tmp_path):
+    test = (run.parent / "phones_test.jsonl").read_text()
+    leaky = tmp_path / "leaky.jsonl"
+    leaky.write_text((run.parent / "phones_train.jsonl").read_text() + test)
+    with pytest.raises(HarkError, match=r"4 utterances are in .*leaky.jsonl too, the first is"):
+        probe(run, "--train", leaky)
+    mute = tmp_path / "mute.jsonl"
+    mute.write_text(
+        "".join(json.dumps(json.loads(line) | {"phones": []}) + "\n" for line in test.splitlines())
+    )
+    with pytest.raises(HarkError, match=r"mute.jsonl:1: has no phones"):
+        probe(run, "--test", mute)
+    for words, reason in (
+        (("--train", tmp_path / "none.jsonl"), "none.jsonl: no such manifest"),
+        (("--probe", "pnm"), "did you mean 'pnmi'"),
+        (("--step", "31"), r"no checkpoint of step 31 is here \(there are: 30\)"),
+        (("--seeds", "1"), "--seeds 1: must be at least 2"),
+        (("--baseline", "logmel"), "did you mean 'log_mel'"),
+    ):
+        with pytest.raises(HarkError, match=reason):
+            probe(run, *words)
+    with pytest.raises(HarkError, match="no run is here"):
+        probe(tmp_path)
+
+
+def test_random_encoders_differ_from_seed_to_seed_and_from_the_pretrained_start(run, task):
+    from research.evaluation.probe import Representations
+
+    cfg = runs.load_config(run)
+    compared = Representations(cfg, assemble(cfg), {}, task.speech.pick([0]))
+    last = [[f for name, layer, f in compared.under(seed, [0]) if layer == 2] for seed in (0, 1)]
+    (start, first), (same, second) = ([f.frames[0] for f in each] for each in last)
+    assert torch.equal(start, same)
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(first, start)
+    again = replace(cfg, run=replace(cfg.run, seed=cfg.run.seed + 1))
+    fresh = assemble(again)
+    expected = features.encode(fresh.frontend, fresh.encoder, task.speech.pick([0]), [2])[2].frames[0]
+    assert torch.equal(first, expected)
