@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -118,15 +119,11 @@ def test_files_that_are_no_manifests(folder):
 
 
 def test_a_mended_file_is_looked_at_again(folder):
-    path = write(folder / "m.jsonl", A | {"duration": 4.0})
+    path = write(folder / "m.jsonl", A | {"duration": 4.04})
     with pytest.raises(HarkError, match="ends at"):
         load([path], Data())
-    tone(folder / "a.wav", 4.0)
+    tone(folder / "a.wav", 4.0)  # durations may be rounded
     assert len(load([path], Data())) == 1
-
-
-def test_durations_may_be_rounded(folder):
-    assert len(load([write(folder / "m.jsonl", A | {"duration": 2.04})], Data())) == 1
 
 
 def test_an_undecodable_file_is_left_to_the_loader(folder):
@@ -293,9 +290,9 @@ def test_the_summary_tells_what_is_done_to_the_data(folder):
     assert "left out: under 0.1 s" in cells
 
 
-def test_thousands_of_lines_cost_no_descriptors(folder):
+def test_threads_read_thousands_of_lines_with_one_descriptor(folder):
     found = load([write(folder / "m.jsonl", *[A | {"id": str(i)} for i in range(2000)])], Data())
-    found.extra(0)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    assert [found.extra(i)["id"] for i in range(2000)] == [str(i) for i in range(2000)]
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    with ThreadPoolExecutor(16) as pool:  # all of which find the manifest not yet open
+        assert [entry["id"] for entry in pool.map(found.extra, range(2000))] == [str(i) for i in range(2000)]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 1

@@ -53,9 +53,7 @@ class Manifest:
     def extra(self, i: int) -> dict[str, Any]:
         """Everything that the line of utterance `i` says: text, phones, labels, ..."""
         source = self.sources[self.rows["source"][i]]
-        file = opened(
-            source
-        )  # held: two threads may both open it, and the one that is not cached would be closed
+        file = opened(source)  # held: of two threads that open it at once, one has a file that no cache keeps
         try:
             return line_at(file.fileno(), self.rows[i])
         except ValueError:
