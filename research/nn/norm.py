@@ -59,9 +59,8 @@ class BatchNorm(nn.Module):
         if not _recomputing.get():
             with torch.no_grad():
                 sums = torch.cat([mean * count, (var + mean.square()) * count, count[None]])
-                self.pool += torch.where(
-                    sums.isfinite().all(), sums, 0
-                )  # a step that is skipped leaves no trace
+                sums = torch.where(sums.isfinite().all(), sums, 0)  # a step that is skipped leaves no trace
+                self.pool += sums
         return mean, var
 
     @torch.no_grad()
