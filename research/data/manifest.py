@@ -78,13 +78,13 @@ def load(paths: Sequence[str | Path], cfg: Data, *, headers: bool = True) -> Man
     """
     if not paths:
         raise HarkError("no manifest is named: data.train=[path/to/train.jsonl]")
-    files = [Path(os.path.abspath(Path(path).expanduser())) for path in paths]  # noqa: PTH100  keeps symbolic links
-    parts = [rows_of(file, headers=headers) for file in files]
+    sources = tuple(source_of(path) for path in paths)
+    parts = [rows_of(source.path, headers=headers) for source in sources]
     for number, part in enumerate(parts):
         part["source"] = number
         if len(part) == 0:
-            raise HarkError(f"{files[number]}: this manifest is empty")
-    manifest = Manifest(tuple(Source(file, *stamp(file)) for file in files), np.concatenate(parts), {})
+            raise HarkError(f"{sources[number].path}: this manifest is empty")
+    manifest = Manifest(sources, np.concatenate(parts), {})
     manifest = within(manifest, cfg)
     check_ids(manifest)
     if cfg.strict:
@@ -137,12 +137,17 @@ def check_strict(manifest: Manifest, sample_rate: int) -> None:
         audio.refuse(manifest.utterance(i).path, rows["rate"][i], rows["channels"][i], sample_rate)
 
 
+def source_of(path: str | Path) -> Source:
+    file = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  keeps symbolic links
+    try:
+        return Source(file, *stamp(file))
+    except OSError as error:
+        raise HarkError(f"{file}: this manifest cannot be read ({error.strerror})") from None
+
+
 @lru_cache(maxsize=256)
 def opened(source: Source) -> FileIO:
     """Open a manifest, once per process; HarkError when it is not the one that was loaded."""
-    try:
-        if stamp(source.path) == [source.size, source.changed]:
-            return FileIO(source.path)
-    except OSError as error:
-        raise HarkError(f"{source.path}: this manifest cannot be read ({error.strerror})") from None
-    raise HarkError(f"{source.path}: changed while it was in use; start again")
+    if source_of(source.path) != source:
+        raise HarkError(f"{source.path}: changed while it was in use; start again")
+    return FileIO(source.path)
