@@ -1,14 +1,14 @@
 """Corpora out of Debian packages: fetched through apt for real, or skipped where there is none."""
 
 import errno
-import filecmp
+import io
 import json
 import os
 import random
 import re
 import shutil
 import subprocess
-from pathlib import Path
+import tarfile
 
 import numpy as np
 import pytest
@@ -120,6 +120,21 @@ def test_members_are_what_dpkg_unpacks(fetched, tmp_path):
     assert all(truth[name] == data for name, data in found.items())
 
 
+def test_members_of_odd_size_are_padded(tmp_path):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:xz") as archive:
+        (tmp_path / "a.txt").write_text("hello")
+        archive.add(tmp_path / "a.txt", "./usr/a.txt")
+    (tmp_path / "x.deb").write_bytes(
+        b"!<arch>\n"
+        + f"{'control.tar.xz/':<48}{3:<10}`\n".encode()
+        + b"odd\n"
+        + f"{'data.tar.xz/':<48}{len(content.getvalue()):<10}`\n".encode()
+        + content.getvalue()
+    )
+    assert list(debs.members(tmp_path / "x.deb", re.compile("txt"))) == [("usr/a.txt", b"hello")]
+
+
 def test_what_is_no_package_is_refused(tmp_path):
     (tmp_path / "x.deb").write_bytes(b"hello")
     with pytest.raises(HarkError, match="not a Debian package"):
@@ -200,16 +215,20 @@ def test_a_finished_set_is_left_alone(made, tmp_path, monkeypatch):
 
 
 def test_an_interrupted_one_goes_on_after_its_last_whole_package(made, deb_dir, tmp_path, monkeypatch):
-    def stop_at_ninety(clip, out, source, longest):
+    def stop_in_the_middle(clip, out, source, longest):
         if source == SPANISH and clip.key > "m":
             raise KeyboardInterrupt
         return clips.render(clip, out, source, longest)
 
-    out = tmp_path / "tiny"
+    out = shutil.copytree(made, tmp_path / "tiny")
+    shutil.rmtree(out / SPANISH)
+    for name in ("summary.json", "manifest.jsonl", f".parts/{SPANISH}.json"):
+        (out / name).unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(packages, "render", stop_at_ninety)
+        patch.setattr(packages, "render", stop_in_the_middle)
         with pytest.raises(KeyboardInterrupt):
             debspeech.prepare(out, "tiny", deb_dir)
+    assert 0 < len(list((out / SPANISH).iterdir())) < 278
     assert not (out / "manifest.jsonl").exists()
     before = {path: path.stat().st_mtime_ns for path in (out / ITALIAN).iterdir()}
     debspeech.prepare(out, "tiny", deb_dir)
@@ -219,8 +238,7 @@ def test_an_interrupted_one_goes_on_after_its_last_whole_package(made, deb_dir, 
 
 def test_a_full_disk_is_one_line_and_nothing_is_lost(made, deb_dir, tmp_path):
     out = shutil.copytree(made, tmp_path / "tiny")
-    (out / "summary.json").unlink()
-    (out / "manifest.jsonl").unlink()
+    (out / "summary.json").write_text('{"inputs": "others"}')
     (out / "manifest.jsonl.part").symlink_to("/dev/full")
     with pytest.raises(HarkError, match=os.strerror(errno.ENOSPC)):
         debspeech.prepare(out, "tiny", deb_dir)
@@ -307,6 +325,13 @@ def test_a_sentence_keeps_its_place_when_others_come_or_go():
     assert splits.place({"id": "u0"}) == splits.place({"id": "u0", "duration": 2.0})
 
 
+def test_validation_hears_no_labelled_sentence():
+    rows = speech_rows(1000)
+    found = splits.speech(rows, [row for row in rows if "phones" in row], test=0.01, train=0.99)
+    assert len(found["valid"]) == 100
+    assert not any("phones" in row for row in found["valid"])
+
+
 # ---- audio ----
 
 
@@ -322,18 +347,16 @@ def clip_of(data, **facts):
 
 def test_other_rates_stereo_and_loud_recordings_become_standard(tmp_path):
     t = np.arange(44_100) / 44_100
-    left = 3.0 * np.sin(2 * np.pi * 1000 * t)
+    left, right = (2.0 * np.sin(2 * np.pi * hz * t) for hz in (1000, 3000))
     (tmp_path / "src").mkdir()
-    (row,) = clips.render(
-        clip_of(wav(np.stack([left, 0 * left], 1), 44_100, tmp_path)), tmp_path, "src", 60.0
-    )
+    (row,) = clips.render(clip_of(wav(np.stack([left, right], 1), 44_100, tmp_path)), tmp_path, "src", 60.0)
     assert (row["id"], row["audio_filepath"], row["sr0"]) == ("src-a-b-c", "src/a-b-c.flac", 44_100)
     wave, rate = soundfile.read(tmp_path / "src" / "a-b-c.flac")
     assert (rate, len(wave), row["duration"]) == (16_000, 16_000, 1.0)
-    assert np.abs(wave).max() == pytest.approx(1.0, abs=1e-3), (
-        "the mean of both channels, 1.5, is scaled to 1"
-    )
-    assert np.argmax(np.abs(np.fft.rfft(wave))) == 1000
+    lines = np.abs(np.fft.rfft(wave)) / 8000
+    assert np.abs(wave).max() == pytest.approx(1.0, abs=1e-3)
+    assert lines[1000] == pytest.approx(lines[3000], rel=1e-3), "both channels"
+    assert np.delete(lines, [1000, 3000]).max() < 1e-3, "not clipped"
 
 
 @pytest.mark.parametrize(

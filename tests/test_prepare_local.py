@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,17 +142,19 @@ def test_what_goes_wrong_in_a_recipe_is_one_line(yesno, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_options_reach_the_recipe_and_unsupervised_audio_counts_whole(tmp_path):
+def test_options_reach_the_recipe_and_unsupervised_audio_counts_whole(tmp_path, monkeypatch):
     corpus = tmp_path / "musan"
     for part in ("noise", "music"):
         tone(corpus / part / "free" / f"{part}-0.wav", 1.0)
     (corpus / "music" / "free" / "ANNOTATIONS").write_text("music-0 jazz Y somebody\n")
-    out = recipes.prepare("musan", {"parts": '["noise", "music"]'}, corpus, tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    out = recipes.prepare("musan", {"parts": '["noise", "music"]'}, Path("musan"), tmp_path / "out")
     rows = rows_of(out / "manifest.jsonl")
     assert [(row["id"], row["kind"], row["speaker"]) for row in rows] == [
         ("music-music-0", "music", "somebody"),
         ("noise-noise-0", "noise", ""),
     ]
+    assert rows[0]["audio_filepath"] == str(corpus / "music" / "free" / "music-0.wav")
 
 
 def test_segments_of_long_recordings_have_an_offset(tmp_path):
