@@ -61,7 +61,7 @@ class LogMel(Frontend):
         if self.training and self.cfg.dither > 0:
             repeats = -(-wave.size(1) // self.noise.size(0))
             wave = wave + self.cfg.dither * self.noise.repeat(repeats)[: wave.size(1)]
-        return preemphasis(wave, self.cfg.preemphasis) * audio.valid
+        return preemphasis(wave, self.cfg.preemphasis).mul_(audio.valid)
 
     def spectrum(self, wave: Tensor, frames: int) -> Tensor:
         """Energies of windows around every hop-th sample, silence outside: (B, N) -> (B, S, n_fft // 2 + 1)."""
@@ -69,7 +69,8 @@ class LogMel(Frontend):
         before = self.cfg.n_fft // 2 - (self.cfg.n_fft - size) // 2
         after = (frames - 1) * self.hop + size - before - wave.size(1)
         windows = F.pad(wave, (before, after)).unfold(1, size, self.hop) * self.window  # (B, S, W)
-        return torch.view_as_real(torch.fft.rfft(windows, n=self.cfg.n_fft)).square().sum(-1)
+        spectrum = torch.fft.rfft(windows, n=self.cfg.n_fft)
+        return spectrum.real.square() + spectrum.imag.square()
 
     def normalize(self, feats: Seq) -> Tensor:
         match self.cfg.normalize:

@@ -46,7 +46,9 @@ def mel_filters(dim: int, n_fft: int, sample_rate: int) -> Tensor:
 
 def preemphasis(wave: Tensor, factor: float) -> Tensor:
     """`x[t] - factor * x[t - 1]`, the first sample kept: (B, N) -> (B, N)."""
-    return torch.cat([wave[:, :1], wave[:, 1:] - factor * wave[:, :-1]], dim=1)
+    sharper = wave.clone()
+    sharper[:, 1:].sub_(wave[:, :-1], alpha=factor)
+    return sharper
 
 
 def standardize(x: Tensor, valid: Tensor, dims: tuple[int, ...], eps: float = 1e-5) -> Tensor:
