@@ -19,7 +19,7 @@ def speech() -> Path:
     if shutil.which("apt-get"):
         return debspeech.prepare(Path("data/debspeech-mini"), "mini")
     print("no apt-get here: the demo uses SYNTHETIC speech; its scores say nothing about real speech")
-    return synth.prepare(Path("data/synth"))
+    return synth.prepare(Path("data/synth"), utterances=2400)
 
 
 def demo() -> int:

@@ -18,7 +18,7 @@ def corpus():
         return debspeech.prepare(ROOT / "data" / "debspeech-mini", "mini", None)
     except HarkError as error:
         print(f"no Debian packages here ({error}): synthetic speech instead")
-        return synth.prepare(ROOT / "data" / "synth", 1200)
+        return synth.prepare(ROOT / "data" / "synth", utterances=1200)
 
 
 @pytest.fixture(scope="session")
