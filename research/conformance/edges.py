@@ -2,9 +2,9 @@
 
 import torch
 
-from research.conformance.case import Case, speech
+from research.conformance.case import Case, labels, speech
 from research.conformance.rules import Broken, crash
-from research.conformance.tools import Blank, gradients, no_values, replace_masking
+from research.conformance.tools import Blank, gradients, no_values
 from research.contracts import Batch, Loss, Objective, Seq
 from research.training.data import silence
 from research.training.optimizer import end_step
@@ -13,14 +13,13 @@ from research.training.optimizer import end_step
 def odd_batches(model: Objective) -> dict[str, Batch]:
     """Batches with little in them, and what they are."""
     rate = model.frontend.sample_rate
+    nothing = Seq(torch.zeros(2, rate // 10), torch.zeros(2, dtype=torch.long))
     return {
         "a batch of two clips of 0.1 s": speech(model, (0.1, 0.1)),
         "a row of no samples": speech(model, (1.2, 0.0)),
         "a row of one sample": speech(model, (1.2, 1 / rate)),
         "a silent clip of 0.1 s": silence(rate),
-        "a batch of no samples": Batch.clean(
-            Seq(torch.zeros(2, rate // 10), torch.zeros(2, dtype=torch.long))
-        ),
+        "a batch of no samples": Batch.clean(nothing, labels=labels(model, nothing, 0)),
     }
 
 
@@ -29,13 +28,8 @@ def odd_batches_are_harmless(case: Case) -> None:
     model = case.model()
     for what, batch in odd_batches(model).items():
         check_odd(model, what, batch)
-    replace_masking(model, Blank())
+    model.masking = Blank()
     check_odd(model, "an empty mask", speech(model))
-    for key, value in model.state_dict().items():
-        if not torch.isfinite(value).all():
-            raise Broken(
-                f"{key} is not finite after a step over odd batches: on_step_end divides by their zero count"
-            )
 
 
 def check_odd(model: Objective, what: str, batch: Batch) -> None:
@@ -47,6 +41,11 @@ def check_odd(model: Objective, what: str, batch: Batch) -> None:
         end_step(model, 1)
     except Exception as error:
         raise Broken(f"{what} crashes it: {crash(error)}") from error
+    for key, value in model.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise Broken(
+                f"{what} makes {key} not finite: on_step_end divides by what it counted, which was nothing"
+            )
     if not torch.isfinite(loss.total):
         raise Broken(f"{what} gives a loss of {float(loss.total)}: a mean over nothing is NaN; sum instead")
     if loss.count == 0 and loss.total != 0:

@@ -54,7 +54,7 @@ def ids_depend_on_the_input_only(case: Case) -> None:
 
 def ids_survive_autocast(case: Case) -> None:
     """The same fp32 input has the same ids under bf16 autocast."""
-    quantizer, x = made(case), inputs(2000, DIM)
+    quantizer, x = made(case), inputs(20_000, DIM)
     plain = quantizer(x).ids
     with torch.autocast("cpu", torch.bfloat16):
         under = quantizer(x).ids

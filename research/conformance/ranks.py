@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
+from research import registry
 from research.conformance.case import Case, speech
 from research.conformance.rules import Broken
 from research.conformance.tools import close, moved, snapshot, student, train
@@ -79,6 +80,7 @@ def run_ranks(case: Case, folder: Path) -> None:
     finally:
         for process in context.processes:
             process.kill()
+            process.join()
 
 
 def rank_main(rank: int, port: int, module: str, case: Case, folder: str) -> None:
@@ -89,7 +91,8 @@ def rank_main(rank: int, port: int, module: str, case: Case, folder: str) -> Non
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     os.environ.update(zip(names, (str(rank), str(rank), "2", "127.0.0.1", str(port)), strict=True))
     torch.set_num_threads(1)
-    importlib.import_module(module)
+    registry.load_plugins()
+    importlib.import_module(module)  # when $HARK_PLUGINS came too late for the fork server
     ranks = start("cpu")
     model = case.model()
     it = student(model, case.config(*OVERRIDES), ranks)

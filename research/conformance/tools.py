@@ -41,13 +41,6 @@ class Blank(Masking):
         return torch.zeros(len(lengths), size, dtype=torch.bool)
 
 
-def replace_masking(model: nn.Module, masking: Masking) -> None:
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, Masking):
-                setattr(module, name, masking)
-
-
 class Still(TorchDispatchMode):
     """Every random number is the same one, so that a batch and its parts draw alike."""
 
