@@ -5,8 +5,9 @@ import torch
 from research import registry
 from research.conformance.case import Case, littered
 from research.conformance.rules import Broken
-from research.conformance.tools import close, identical
+from research.conformance.tools import Still, close, identical, snapshot
 from research.contracts import Encoder, Seq
+from research.training.optimizer import end_step
 
 
 def made(case: Case) -> tuple[Encoder, int]:
@@ -82,6 +83,25 @@ def frames_ignore_padding(case: Case) -> None:
                     f"layer {depth} of a row of {length} frames depends on what stands after its end: mask attention "
                     "keys and silence padding before every convolution and norm over time"
                 )
+
+
+def statistics_ignore_padding(case: Case) -> None:
+    """In training, padding changes neither the frames of a row nor the state that its step leaves."""
+    outcomes = []
+    for padding in (0, 40):
+        encoder, dim = made(case)
+        with Still():
+            out = encoder.train()(littered(frames([61], dim), padding)).last
+        end_step(encoder, 1)
+        outcomes.append((out.x[:, : int(out.lengths)], snapshot(encoder)))
+    (alone, state), (padded, padded_state) = outcomes
+    if not close(padded, alone):
+        raise Broken(
+            "padding changes a row's frames in training: take means and variances over valid frames only"
+        )
+    for key, value in state.items():
+        if not close(padded_state[key], value):
+            raise Broken(f"{key} counts padding: collect statistics over valid frames only")
 
 
 def frames_are_left_alone(case: Case) -> None:

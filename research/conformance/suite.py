@@ -48,6 +48,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         encoder.frames_are_a_stride_apart,
         encoder.layers_are_those_asked,
         encoder.frames_ignore_padding,
+        encoder.statistics_ignore_padding,
         encoder.frames_are_left_alone,
         *MODEL,
     ),

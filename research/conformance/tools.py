@@ -55,8 +55,10 @@ class Still(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in ("rand", "randn", "rand_like", "randn_like", "normal_", "uniform_", "exponential_"):
             return out.fill_(0.5)
-        if name == "randint":
-            return out.fill_(args[0] if func._overloadname.startswith("low") else 0)  # noqa: SLF001  torch's only name for it
+        if name in ("bernoulli", "bernoulli_"):
+            return out.fill_(1)
+        if name in ("randint", "random_"):
+            return out.fill_(args[0] if "low" in func._overloadname else 0)  # noqa: SLF001  torch's only name for it
         return torch.arange(len(out), out=out) if name == "randperm" else out
 
 

@@ -10,6 +10,7 @@ from plugins.frontends.log_mel import LogMel
 from plugins.quantizers.random_projection import RandomProjection
 from research.contracts import Codes, Encoded, Quantizer, Seq
 from research.nn.mel import standardize
+from research.nn.norm import BatchNorm
 from tests.broken import breaks
 
 
@@ -64,6 +65,40 @@ class ConvolvesPadding(FastConformer):
     def embed(self, feats):
         out = super().embed(Seq(feats.x, torch.full_like(feats.lengths, feats.x.size(1))))
         return Seq(out.x, -(-feats.lengths // self.stride))
+
+
+class Norms(FastConformer):
+    """Normalizes what it embeds, the right way: moved at the end of the step."""
+
+    def __init__(self, cfg, *, dim_in):
+        super().__init__(cfg, dim_in=dim_in)
+        self.norm = BatchNorm(cfg.dim)
+
+    def embed(self, feats):
+        out = super().embed(feats)
+        return out.replace(self.norm(out.x, self.counted(out)))
+
+    def counted(self, out):
+        return out.valid
+
+
+@breaks("statistics_ignore_padding__frames")
+class NormalizesOverAllFrames(Norms):
+    def counted(self, out):
+        return torch.ones_like(out.valid)
+
+
+@breaks("statistics_ignore_padding__state")
+class CollectsAllFrames(Norms):
+    """Normalizes over valid frames, but remembers all."""
+
+    def embed(self, feats):
+        out = super().embed(feats)
+        if self.training:
+            kept = self.norm.pool.clone()
+            self.norm(out.x, torch.ones_like(out.valid))
+            self.norm.pool.sub_(kept)
+        return out
 
 
 @breaks("frames_are_left_alone__embed")
