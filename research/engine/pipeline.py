@@ -32,6 +32,11 @@ def read(items: Iterable[A], load: Callable[[A], B], workers: int) -> Iterator[B
         raise HarkError(
             f"data.reader=fairseq2: its native part does not load ({problem()}); use data.reader=torch"
         )
+    return ahead(items, load, workers)
+
+
+def ahead(items: Iterable[Any], load: Callable[[Any], Any], workers: int) -> Iterator[Any]:
+    """Make the pipeline when the first result is asked for: one that is dropped unread would crash the process."""
     from fairseq2.data.data_pipeline import read_iterator  # noqa: PLC0415  needs the bindings
 
     def call(box: Box) -> Box:
@@ -41,8 +46,11 @@ def read(items: Iterable[A], load: Callable[[A], B], workers: int) -> Iterator[B
             return Box(error=error)
 
     source = read_iterator(boxed(items), lambda same: same, infinite=False, skip_pickling_check=True)
-    ready = source.map(call, num_parallel_calls=max(1, workers)).prefetch(AHEAD * workers).and_return()
-    return unboxed(ready)
+    source = source.map(call, num_parallel_calls=max(1, workers)).prefetch(AHEAD * workers)
+    for box in source.and_return():
+        if box.error is not None:
+            raise box.error
+        yield box.value
 
 
 def boxed(items: Iterable[Any]) -> Iterator[Box]:
@@ -51,10 +59,3 @@ def boxed(items: Iterable[Any]) -> Iterator[Box]:
             yield Box(item)
     except Exception as error:  # noqa: BLE001  the caller gets it
         yield Box(error=error)
-
-
-def unboxed(boxes: Iterable[Box]) -> Iterator[Any]:
-    for box in boxes:
-        if box.error is not None:
-            raise box.error
-        yield box.value
