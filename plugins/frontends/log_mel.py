@@ -49,9 +49,8 @@ class LogMel(Frontend):
     def forward(self, audio: Seq) -> Seq:
         lengths = audio.lengths // self.hop  # (B,)
         with torch.autocast(audio.x.device.type, enabled=False):
-            energy = (
-                self.spectrum(self.prepare(audio), max(1, int(lengths.max()))) @ self.filters
-            )  # (B, S, F)
+            wave = self.prepare(audio)  # (B, N)
+            energy = self.spectrum(wave, max(1, int(lengths.max()))) @ self.filters  # (B, S, F)
             feats = Seq((energy + self.cfg.guard).log(), lengths)
             return feats.replace(self.normalize(feats))
 

@@ -219,7 +219,7 @@ def to_config(values: Mapping[str, Any]) -> tuple[Config, list[Entry]]:
         steps = parts[section].pop("stride")
         if steps != stride:
             raise HarkError(
-                f"{section}.combine_time_steps={steps}: hark has encoder.subsampling_factor={stride} only"
+                f"{section}.combine_time_steps={steps}: hark has subsampling_factor={stride} only"
             )
     return build_config(parts), entries
 

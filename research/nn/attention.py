@@ -66,8 +66,7 @@ class Layout:
 
     def queries(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B', C, D)."""
-        x = F.pad(x, (0, 0, 0, -x.size(1) % self.chunk))
-        return x.reshape(-1, self.chunk, x.size(2))
+        return windows(x, 0, self.chunk, 0)
 
     def keys(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B', K, D)."""
@@ -76,6 +75,8 @@ class Layout:
 
 def windows(x: Tensor, before: int, chunk: int, after: int) -> Tensor:
     """Chunks with what surrounds them, zeros outside: (B, T, D) -> (B', before + chunk + after, D)."""
+    if chunk == x.size(1):
+        return x
     x = F.pad(x, (0, 0, before, after + -x.size(1) % chunk))
     return x.unfold(1, before + chunk + after, chunk).transpose(2, 3).flatten(0, 1)
 
@@ -88,10 +89,10 @@ def lay_out(x: Seq, left: int, right: int, positions: Positions, heads: int) -> 
         chunk, before, after = max(left + right, _CHUNK), left, right
     seen = windows(x.valid[..., None].float(), before, chunk, after).transpose(1, 2)  # (B', 1, K)
     if left >= 0 or right >= 0:
-        back = (
-            torch.arange(chunk, device=device)[:, None] + before - torch.arange(seen.size(2), device=device)
-        )
-        reach = (back <= (left if left >= 0 else size)) & (-back <= (right if right >= 0 else size))  # (C, K)
+        query = torch.arange(chunk, device=device)[:, None] + before  # (C, 1)
+        key = torch.arange(seen.size(2), device=device)  # (K,)
+        reach = query - key <= (left if left >= 0 else size)  # (C, K)
+        reach &= key - query <= (right if right >= 0 else size)
         seen = seen * reach  # (B', C, K)
     match positions:
         case Positions.rel_pos:
