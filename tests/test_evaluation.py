@@ -308,7 +308,10 @@ def test_a_run_is_probed_beside_its_baselines(run, capsys):
         assert 0 < line["mean"] < 1
         assert line["low"] < line["mean"] < line["high"]
         assert [Path(path).name for path in line["manifests"]] == ["phones_train.jsonl", "phones_test.jsonl"]
-        assert line["values"][0] != line["values"][1]  # another sample, another init
+    assert any(line["values"][0] != line["values"][1] for line in scores)  # another sample, another init
+    test = load([run.parent / "phones_test.jsonl"], Data())
+    frames = sum(-(-int(duration * 100 + 1e-6) // 4) for duration in test.durations)
+    assert {line["n_test"]["frames"] for line in scores if line["period"] == 0.04} == {frames}
     printed = capsys.readouterr().out
     assert printed.count("intervals are disjoint") + printed.count("intervals overlap") == 2
     assert "2 seeds, each with 6 training utterances" in printed

@@ -90,14 +90,25 @@ def test_legends_stand_above_the_data(run):
     assert axes.get_legend().get_window_extent().y1 <= drawn.bbox.y1
 
 
+def drawn_overview(run, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, part, **_: (saved.append(self), part.touch()))
+    figure.overview(run, run / "out.png")
+    return saved[0]
+
+
+def test_the_newest_probed_step_is_shown(run, monkeypatch):
+    drawn = drawn_overview(run, monkeypatch)
+    assert "probed after step 100;" in drawn.get_suptitle()
+    for axes in drawn.axes[-2:]:
+        assert axes.containers[0].lines[0].get_ydata().tolist() == pytest.approx([0.5, 0.6, 0.7])
+
+
 def test_an_objective_without_codes_has_fewer_panels(run, monkeypatch):
     lines = [json.loads(each) for each in (run / "metrics.jsonl").read_text().splitlines()]
     kept = [{k: v for k, v in each.items() if k not in ("usage", "target_ppl", "pred_ppl")} for each in lines]
     (run / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in kept))
-    saved = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, part, **_: (saved.append(self), part.touch()))
-    figure.overview(run, run / "out.png")
-    labels = [axes.get_ylabel() for axes in saved[0].axes]
+    labels = [axes.get_ylabel() for axes in drawn_overview(run, monkeypatch).axes]
     assert labels == ["loss (nats per target)", "masked accuracy", "phone frames accuracy", "pnmi"]
 
 

@@ -137,6 +137,14 @@ def test_a_linear_code_is_read_in_every_position(period):
     assert score(answers)["accuracy"] > 0.99
 
 
+def test_the_scale_of_features_does_not_matter():
+    train, test = random_speech(0.02), random_speech(0.02, seed=1)
+    for features in (train, test):
+        features.frames = [20 * x + 1000 * torch.arange(5.0) for x in features.frames]
+    probe = PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0)))
+    assert score(probe.run(train, test, seed=0))["accuracy"] > 0.99
+
+
 def test_without_positions_a_long_frame_could_not_tell():
     """One frame of 40 ms, always `a` then `b`: only a classifier that knows the position is right."""
     segments = [(i * 0.02, (i + 1) * 0.02, "ab"[i % 2]) for i in range(200)]
@@ -147,10 +155,10 @@ def test_without_positions_a_long_frame_could_not_tell():
 
 def test_labels_that_say_nothing_are_answered_with_the_commonest():
     features, other = random_speech(0.02), random_speech(0.02, seed=1)
-    for each in (features, other):  # segments of other utterances, half of them made p0
+    for each in (features, other):  # segments of other utterances, half of them made p4
         each.segments = each.segments[1:] + each.segments[:1]
         each.segments = [
-            [(s, e, "p0" if i % 2 else label) for i, (s, e, label) in enumerate(one)] for one in each.segments
+            [(s, e, "p4" if i % 2 else label) for i, (s, e, label) in enumerate(one)] for one in each.segments
         ]
     found = score(PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0))).run(features, other, seed=0))
     assert found["majority"] == pytest.approx(0.6, abs=0.05)
