@@ -1,6 +1,5 @@
 """Ranks and data parallelism, with real gloo ranks."""
 
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -15,37 +14,13 @@ from research.engine.gangs import find_device, start
 from research.engine.parallel import no_sync, wrap
 from research.errors import HarkError
 from research.nn.norm import BatchNorm
-
-VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+from tests.engines import VARIABLES, run_ranks
 
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def enter_rank(rank, size, port, work, args):
-    values = (rank, rank, size, "127.0.0.1", port)
-    os.environ.update(dict(zip(VARIABLES, map(str, values), strict=True)))
-    torch.set_num_threads(1)
-    ranks = start("cpu")
-    work(ranks, *args)
-    ranks.close()
-
-
-def run_ranks(size, work, *args):
-    """Run `work(ranks, *args)` in `size` processes; whatever fails in one fails here."""
-    multiprocessing.set_forkserver_preload(["research.engine.checkpoint", "research.engine.parallel"])
-    torch.multiprocessing.start_processes(
-        enter_rank, (size, free_port(), work, args), nprocs=size, start_method="forkserver"
-    )
 
 
 class Student(nn.Module):

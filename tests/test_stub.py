@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 BLOCK = """
 import sys
 sys.modules["fairseq2n"] = None  # any import of it fails, as with another torch
@@ -71,14 +69,10 @@ def run(code):
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def trained():
-    return run(BLOCK + IMPORTS + STEP + NO_BINDINGS)
-
-
-def test_every_objective_trains_and_saves_without_bindings(trained):
+def test_every_objective_trains_and_saves_without_bindings():
     from research import registry
 
+    trained = run(BLOCK + IMPORTS + STEP + NO_BINDINGS)
     registry.load_plugins()
     assert [line.split()[1] for line in trained.splitlines()] == registry.names("objective")
 

@@ -5,7 +5,6 @@ parallelism all ranks hold the same state, and what differs is a function of (se
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,12 +18,12 @@ from fairseq2.checkpoint import StandardCheckpointManager
 from fairseq2.error import OperationalError
 from fairseq2.file_system import NativeLocalFileSystem
 from fairseq2.gang import all_sum, create_fake_gangs
-from fairseq2.io import TensorFileDumper, TensorFileDumpOptions, TensorFileLoader, TensorFileLoadOptions
 from fairseq2.utils.threading import ThreadPool
 from torch import Tensor
 
+from research.engine.files import Files, sync
 from research.engine.gangs import Ranks
-from research.engine.weights import DamagedError, read, steps
+from research.engine.weights import DamagedError, steps
 from research.errors import HarkError
 
 log = logging.getLogger(__name__)
@@ -168,30 +167,6 @@ class Checkpoints:
             sync(self.folder / "scores" / f"step_{step}.txt")
 
 
-class Files(TensorFileLoader, TensorFileDumper):
-    """Files that are on the disk when `dump` returns, and are verified by `load`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def dump(
-        self, data: Mapping[str, object], file: Path, options: TensorFileDumpOptions | None = None
-    ) -> None:
-        try:
-            with file.open("wb") as stream:
-                torch.save(dict(data), stream)
-        except RuntimeError as error:  # how torch tells that the stream failed
-            raise (error.__context__ or error) from None
-        sync(file)
-        for parent in file.parents:  # a new file is lost with the folder entry that names it
-            sync(parent)
-            if parent == self.folder:
-                break
-
-    def load(self, file: Path, options: TensorFileLoadOptions | None = None) -> dict[str, object]:
-        return read(file)
-
-
 class Background(ThreadPool):
     """One thread."""
 
@@ -226,15 +201,6 @@ def on_host(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__} ({value!r})")
-
-
-def sync(path: Path) -> None:
-    """Return when a file or a folder is on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def reason_of(error: BaseException) -> str:

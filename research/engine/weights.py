@@ -48,17 +48,30 @@ def read(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_model(path: Path) -> dict[str, Tensor]:
-    """Give the model's tensors, on the CPU, of one checkpoint (`step_N`) or of the newest good one in a folder.
+def newest_model(folder: Path) -> tuple[int, dict[str, Tensor]]:
+    """Give the newest step in a folder whose model is good, and the model's tensors, on the CPU.
 
-    HarkError when there is none; a newer one that is damaged is passed over with a warning.
+    Newer ones that are damaged are passed over with a warning; HarkError when none is good.
     """
-    files = [path / MODEL] if (path / "model").exists() else [path / f"step_{n}" / MODEL for n in steps(path)]
-    for file in files:
+    there = steps(folder)
+    for step in there:
         try:
-            return read(file)
+            return step, read(folder / f"step_{step}" / MODEL)
         except DamagedError as error:
-            log.warning("damaged checkpoint: %s", error)
+            log.warning("damaged checkpoint passed over: %s", error)
     raise HarkError(
-        f"{path}: {'every checkpoint here is damaged' if files else 'no checkpoint (step_N) is here'}"
+        f"{folder}: {'every checkpoint here is damaged' if there else 'no checkpoint (step_N) is here'}"
     )
+
+
+def load_model(path: Path) -> dict[str, Tensor]:
+    """Give the model's tensors of one checkpoint (`step_N`), or of the newest good one in a folder of them.
+
+    HarkError when that one is damaged, or when none in the folder is good.
+    """
+    if not (path / "model").exists():
+        return newest_model(path)[1]
+    try:
+        return read(path / MODEL)
+    except DamagedError as error:
+        raise HarkError(f"damaged checkpoint: {error}; take another step") from error

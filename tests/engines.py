@@ -1,0 +1,67 @@
+"""Ranks, and checkpoints that tell their step, for the tests of the engine."""
+
+import multiprocessing
+import os
+import socket
+
+import torch
+
+from research.engine.checkpoint import Checkpoints
+from research.engine.gangs import start
+from research.engine.weights import MODEL
+
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+OPTIMIZER = MODEL.replace("model", "optimizer")
+TRAINER = "trainer/rank_00.pt"
+
+
+def states(step, size=10):
+    """States that tell their step: (model, optimizer, trainer)."""
+    moments = {0: {"step": torch.tensor(float(step)), "exp_avg": torch.full((size,), step * 0.1)}}
+    groups = [{"lr": 1e-3, "betas": (0.9, 0.98), "fused": True, "foreach": None, "params": [0]}]
+    trainer = {"step": step, "cost": {"wall": 1.5}, "name": "ä"}
+    return {"w": torch.full((size,), float(step))}, {"state": moments, "param_groups": groups}, trainer
+
+
+def is_whole(state, step, size=10):
+    model, optimizer, trainer = states(step, size)
+    assert torch.equal(state.model["w"], model["w"])
+    assert torch.equal(state.optimizer["state"][0]["exp_avg"], optimizer["state"][0]["exp_avg"])
+    assert state.optimizer["param_groups"] == optimizer["param_groups"]
+    return (state.step, state.trainer) == (step, trainer)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def enter_rank(rank, size, port, work, args):
+    values = (rank, rank, size, "127.0.0.1", port)
+    os.environ.update(dict(zip(VARIABLES, map(str, values), strict=True)))
+    torch.set_num_threads(1)
+    ranks = start("cpu")
+    work(ranks, *args)
+    ranks.close()
+
+
+def run_ranks(size, work, *args):
+    """Run `work(ranks, *args)` in `size` processes; whatever fails in one fails here."""
+    multiprocessing.set_forkserver_preload(["research.engine.checkpoint", "research.engine.parallel"])
+    torch.multiprocessing.start_processes(
+        enter_rank, (size, free_port(), work, args), nprocs=size, start_method="forkserver"
+    )
+
+
+def open_at(folder, keep_last=3, keep_best=0):
+    return Checkpoints(folder, start("cpu"), keep_last, keep_best)
+
+
+def save_three(folder):
+    """Checkpoints of steps 1 to 3."""
+    checkpoints = open_at(folder)
+    for step in (1, 2, 3):
+        checkpoints.save(step, *states(step))
+    checkpoints.close()
+    return folder
