@@ -111,4 +111,5 @@ def _plugin_keys(overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -30,8 +30,10 @@ class Seq:
     @property
     def valid(self) -> Tensor:
         """True on real frames, False on padding: bool (B, T), on the device of `x`."""
-        inside = torch.arange(self.x.size(1)) < self.lengths[:, None]
-        return inside.to(self.x.device, non_blocking=True)
+        device = self.x.device
+        return (
+            torch.arange(self.x.size(1), device=device) < self.lengths.to(device, non_blocking=True)[:, None]
+        )
 
     def replace(self, x: Tensor) -> "Seq":
         """The same lengths around other values."""

@@ -11,10 +11,12 @@ runs/<name>-<signature>/
   wandb/            W&B's own files
 """
 
+import fcntl
 import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -68,6 +70,19 @@ def create(config: Config, choices: dict[str, str], overrides: list[str]) -> Pat
         write(path / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
         write(path / "code.json", json.dumps(code_version(), indent=1))
     return path
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold a run's folder; HarkError when another process on this machine is at the same run."""
+    with open(path / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise HarkError(
+                f"{path}: another process is at this run; wait for it, or change something"
+            ) from None
+        yield
 
 
 def values_of(config: Config) -> dict[str, Any]:

@@ -55,6 +55,16 @@ def test_a_finished_run_is_not_repeated(speech, whole):
     assert (whole / "metrics.jsonl").read_text() == before
 
 
+def test_a_run_is_done_by_one_process_at_a_time(speech, tmp_path):
+    first = runs.start(speech, tmp_path, "train.steps=500")
+    runs.wait_for_step(tmp_path, 1, first)
+    code, said = runs.finish(runs.start(speech, tmp_path, "train.steps=500"))
+    first.kill()
+    first.communicate()
+    assert code == 2, said
+    assert "another process is at this run" in said
+
+
 def test_two_ranks_take_the_steps_of_two_micro_batches(speech, tmp_path):
     """The same batches, the same draws; batch norm would tell ranks from micro-batches by nothing but rounding."""
     one = runs.train(speech, tmp_path / "one", "train.steps=6", "train.accumulate=2")

@@ -1,6 +1,7 @@
 """`hark train`: from a config to a trained model, through as many interruptions as it takes."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,10 +32,11 @@ def train(composed: Composed) -> int:
     ranks = start(cfg.run.device)
     try:
         path = runs.folder(cfg)
-        if ranks.rank == 0:
-            runs.create(cfg, composed.choices, composed.overrides)
-        ranks.barrier()
-        with StopFlag() as flag:
+        with StopFlag() as flag, ExitStack() as held:
+            if ranks.rank == 0:
+                runs.create(cfg, composed.choices, composed.overrides)
+                held.enter_context(runs.only_one(path))
+            ranks.barrier()
             return Run(cfg, path, ranks, flag).go()
     finally:
         ranks.close()
@@ -49,7 +51,6 @@ class Progress:
     skipped_in_a_row: int = 0
     wall: float = 0.0  # seconds, over all restarts
     audio: float = 0.0  # seconds of speech seen
-    valid_loss: float | None = None
 
 
 class Run:
@@ -75,6 +76,7 @@ class Run:
         self.student = Student(objective, wrap(objective, ranks), augment, adamw, ranks, cfg)
         self.tracker = Tracker(cfg, path, self.progress.step, writes=ranks.rank == 0)
         self.window = Window(StatBag(ranks.device))
+        self.valid_loss: float | None = None  # of this very step, when it was validated
 
     def go(self) -> int:
         """Step until the end or a signal, and leave a checkpoint there."""
@@ -97,6 +99,7 @@ class Run:
             stop = self.flag.signal is not None
             outcome = train_step(self.student, batches, progress.step, self.window.bag, stop=stop)
             progress.step += 1
+            self.valid_loss = None
             self.count(outcome)
             last = progress.step == cfg.train.steps
             if last or progress.step % cfg.train.log_every == 0:
@@ -139,14 +142,14 @@ class Run:
     def validate(self) -> None:
         if self.cfg.data.valid:
             values = validate(self.student, self.source.valid())
-            self.progress.valid_loss = values["loss"]
+            self.valid_loss = values["loss"]
             self.tracker.log(self.progress.step, "valid", values)
             self.window.start()
 
     def save(self) -> None:
         progress, student = self.progress, self.student
         objective, adamw = student.objective.state_dict(), optim.state_of(student.optimizer)
-        self.checkpoints.save(progress.step, objective, adamw, asdict(progress), progress.valid_loss)
+        self.checkpoints.save(progress.step, objective, adamw, asdict(progress), self.valid_loss)
         if self.ranks.rank == 0:
             self.tracker.cost(progress.wall, progress.audio, self.ranks.size)
 
