@@ -1,5 +1,7 @@
 """Batches that real data holds now and then, and a device that must not be waited for."""
 
+import math
+
 import torch
 
 from research.conformance.case import Case, labels, speech
@@ -46,10 +48,11 @@ def check_odd(model: Objective, what: str, batch: Batch) -> None:
             raise Broken(
                 f"{what} makes {key} not finite: on_step_end divides by what it counted, which was nothing"
             )
-    if not torch.isfinite(loss.total):
-        raise Broken(f"{what} gives a loss of {float(loss.total)}: a mean over nothing is NaN; sum instead")
-    if loss.count == 0 and loss.total != 0:
-        raise Broken(f"{what} has no target, but a loss of {float(loss.total):.4g}")
+    total = float(loss.total.detach())
+    if not math.isfinite(total):
+        raise Broken(f"{what} gives a loss of {total}: a mean over nothing is NaN; sum instead")
+    if loss.count == 0 and total != 0:
+        raise Broken(f"{what} has no target, but a loss of {total:.4g}")
     for name, grad in gradients(model).items():
         if grad is None:
             raise Broken(

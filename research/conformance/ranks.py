@@ -76,7 +76,8 @@ def run_ranks(case: Case, folder: Path) -> None:
                     "two ranks wait for each other for ever: every rank must make the same collective calls"
                 )
     except ProcessException as error:
-        raise Broken(f"one of two ranks failed: {str(error).strip().splitlines()[-1]}") from error
+        says = str(error).strip().splitlines()[-1].removeprefix(f"{Broken.__module__}.Broken: ")
+        raise Broken(f"one of two ranks failed: {says}") from error
     finally:
         for process in context.processes:
             process.kill()
