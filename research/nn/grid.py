@@ -66,8 +66,7 @@ class Grid:
                 raise HarkError(f"{ends}: they are not of the same recording")
             y = self.labels(segments, known)  # (n,)
             y = torch.nn.functional.pad(y, (0, -len(y) % positions), value=-1).view(-1, positions)  # (K, P)
-            rows = torch.arange(len(y) * parts).clamp(
-                max=len(x) - 1
-            )  # the last frame stands in for a missing one
+            # the last frame stands in for one that is missing
+            rows = torch.arange(len(y) * parts).clamp(max=len(x) - 1)
             aligned.append((x[rows].view(len(y), -1), y))  # (K, parts * D)
         return aligned
