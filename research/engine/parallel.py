@@ -1,5 +1,6 @@
 """One objective on several ranks."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch.distributed as dist
@@ -19,6 +20,8 @@ def wrap(model: nn.Module, ranks: Ranks) -> nn.Module:
     """
     if ranks.size == 1:
         return model
+    # of depthwise weights (D, 1, 1, K), whose strides differ in axes of size 1 only
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     wrapped = to_ddp(model, ranks.gangs)
     wrapped.register_comm_hook(ranks.gangs.rdp.as_process_group(), add_up)
     return wrapped
