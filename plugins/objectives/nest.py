@@ -65,4 +65,6 @@ class BestRQ(NEST):
 
     def fill(self, feats: Seq, mask: Tensor) -> Seq:
         mask = mask.to(feats.x.device, non_blocking=True)
-        return feats.replace(torch.where(mask[..., None], self.cfg.noise * torch.randn_like(feats.x), feats.x))
+        return feats.replace(
+            torch.where(mask[..., None], self.cfg.noise * torch.randn_like(feats.x), feats.x)
+        )
