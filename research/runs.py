@@ -77,7 +77,7 @@ def only_one(path: Path) -> Iterator[None]:
     """Hold a run's folder; HarkError when another process on this machine is at the same run."""
     with open(path / "lock", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a forked reader would hold it on
         except OSError:
             raise HarkError(
                 f"{path}: another process is at this run; wait for it, or change something"
