@@ -14,104 +14,17 @@ from plugins.frontends.log_mel import LogMel
 from research import runs
 from research.compose import compose_config
 from research.config import Data
-from research.contracts import Answers, Features
+from research.contracts import Features
 from research.data.manifest import load
 from research.engine.weights import MODEL
 from research.errors import HarkError
 from research.evaluation import command, features, records, splits
-from research.evaluation.intervals import estimate
 from research.evaluation.records import PRETRAINED, RANDOM, Found, Key, Setting
 from research.evaluation.speech import gather
 from research.model import assemble
+from tests.sentences import answers, write_manifest
 
 COMMON = Setting(step=7, train=3, dev=2, test=3, seen=0, manifests={})
-
-
-def share(counts):
-    return {"share": counts[:, 0] / counts[:, 1]}
-
-
-def answers(*rights, out_of=100.0):
-    """One utterance for every number of right answers."""
-    return Answers(torch.tensor([[float(right), out_of] for right in rights]), share)
-
-
-# --- intervals
-
-
-def test_with_equal_seeds_the_interval_is_that_of_a_mean_over_utterances():
-    from scipy.stats import t
-
-    rights = torch.tensor([70.0, 50.0, 65.0, 40.0, 80.0])
-    found = estimate([answers(*rights), answers(*rights)])["share"]
-    reach = t.ppf(0.975, 4) * (rights / 100).std().item() / 5**0.5
-    assert found.mean == pytest.approx(0.61)
-    assert (found.low, found.high) == pytest.approx((0.61 - reach, 0.61 + reach))
-
-
-def test_with_equal_utterances_the_interval_is_that_of_a_mean_over_seeds():
-    from scipy.stats import t
-
-    found = estimate([answers(50, 50), answers(60, 60), answers(70, 70)])["share"]
-    reach = t.ppf(0.975, 2) * 0.1 / 3**0.5
-    assert found.values == pytest.approx([0.5, 0.6, 0.7])
-    assert (found.low, found.high) == pytest.approx((0.6 - reach, 0.6 + reach))
-
-
-@pytest.mark.parametrize(("seed_sd", "utterance_sd", "noise_sd"), [(0.03, 0.01, 0.05), (0.02, 0.1, 0.02)])
-def test_intervals_of_three_seeds_hold_the_truth(seed_sd, utterance_sd, noise_sd):
-    torch.manual_seed(0)
-    held = 0
-    for _ in range(300):
-        hardness = utterance_sd * torch.randn(60)
-        rates = [0.6 + hardness + seed_sd * torch.randn(1) + noise_sd * torch.randn(60) for _ in range(3)]
-        found = estimate([answers(*(100 * rate)) for rate in rates])["share"]
-        held += found.low <= 0.6 <= found.high
-    assert held / 300 >= 0.94
-
-
-# --- splits
-
-
-def write_manifest(path, lines):
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-@pytest.mark.parametrize(("size", "count"), [(164, 100), (60, 38)])
-def test_dev_is_apart_and_seeds_draw_different_sentences(size, count):
-    drawn = splits.draw(size, 100, 30, 3)
-    assert len(drawn.dev) == min(30, size // 5)
-    for rows in drawn.train:
-        assert len(set(rows)) == len(rows) == count
-        assert not set(rows) & set(drawn.dev)
-    assert drawn.train[0] != drawn.train[1] != drawn.train[2]
-    assert splits.draw(size, 100, 30, 1).train == drawn.train[:1]  # more seeds change no earlier one
-
-
-def test_too_few_sentences_are_refused():
-    with pytest.raises(HarkError, match="5 training utterances are too few"):
-        splits.draw(5, 100, 30, 3)
-
-
-def test_utterances_in_two_manifests_are_found(corpus, tmp_path):
-    lines = [json.loads(line) for line in (corpus / "phones_test.jsonl").read_text().splitlines()[:4]]
-    for line in lines:
-        line["audio_filepath"] = str(corpus / line["audio_filepath"])
-    cut = {"audio_filepath": lines[2]["audio_filepath"], "duration": 1.0}
-    some = [lines[0], lines[1], cut | {"id": "early"}, cut | {"id": "later", "offset": 1.5}]
-    others = [
-        lines[0] | {"id": "renamed"},
-        lines[3] | {"id": lines[1]["id"]},
-        cut | {"id": "x", "offset": 0.5},
-    ]
-    one, two = (write_manifest(tmp_path / f"{i}.jsonl", found) for i, found in enumerate((some, others)))
-    found = splits.shared(load([one], Data()), load([two], Data()))
-    assert found == [
-        lines[0]["id"],
-        lines[1]["id"],
-        "early",
-    ]  # one file, one id, an overlap; 1.5 s is where x ends
 
 
 # --- features

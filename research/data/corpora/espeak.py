@@ -43,7 +43,7 @@ class Espeak:
     """One engine per process. What it says depends on all it said before: fixed texts want a fresh process."""
 
     def __init__(self) -> None:
-        self.library: Any = ctypes.CDLL(espeakng_loader.get_library_path())
+        self.espeak: Any = ctypes.CDLL(espeakng_loader.get_library_path())
         data = espeakng_loader.get_data_path()
         if len(data) > LONGEST_PATH:
             self.short = tempfile.TemporaryDirectory()
@@ -51,14 +51,14 @@ class Espeak:
             link.symlink_to(data)
             data = str(link)
         self.rate = int(
-            self.library.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), PHONEME_EVENTS | NO_EXIT)
+            self.espeak.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), PHONEME_EVENTS | NO_EXIT)
         )
         if self.rate <= 0:
             raise HarkError(f"{data}: espeak-ng cannot use its data; install espeakng-loader again")
         self.audio: list[NDArray[np.int16]] = []
         self.marks: list[tuple[int, str]] = []  # sample, phone mnemonic; "" where a clause ends
         self._callback = CALLBACK(self._receive)  # kept, or it would be collected
-        self.library.espeak_SetSynthCallback(self._callback)
+        self.espeak.espeak_SetSynthCallback(self._callback)
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
@@ -73,17 +73,17 @@ class Espeak:
 
     def voice(self, name: str, rate: int, pitch: int, pitch_range: int) -> None:
         """Choose language and variant (`en-us+m3`), words a minute, pitch and its range (0 to 100)."""
-        if self.library.espeak_SetVoiceByName(name.encode()):
+        if self.espeak.espeak_SetVoiceByName(name.encode()):
             raise HarkError(f"espeak-ng has no voice {name}")
         for parameter, value in ((RATE, rate), (PITCH, pitch), (RANGE, pitch_range)):
-            self.library.espeak_SetParameter(parameter, value, 0)
+            self.espeak.espeak_SetParameter(parameter, value, 0)
 
     def say(self, text: str, seed: int) -> tuple[NDArray[np.int16], list[Segment]]:
         """Give audio (N,) at `self.rate`, and phones: stress marks left out, every kind of pause a `pau`."""
         self.audio, self.marks = [], []
-        self.library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        self.espeak.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         data = text.encode() + b"\0"
-        self.library.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 1, 0, UTF8, None, None)
+        self.espeak.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 1, 0, UTF8, None, None)
         audio = np.concatenate([*self.audio, np.zeros(0, np.int16)])  # (N,)
         ends = [sample for sample, _ in self.marks[1:]] + [len(audio)]
         phones = [
