@@ -7,7 +7,7 @@ Layers; each may import what stands below it, and nothing else (`lint-imports` h
     4  training     evaluation   interop
     3  model        data           engine          runs
     2  config       registry       nn              schedules
-    1  contracts    errors                                    torch only
+    1  contracts    errors       files                        torch only
 
 `plugins/` is a leaf: its files import layers 1 and 2 (not config), nothing imports them; they are loaded by name.
 """

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from research import registry
 from research.config import Config
 from research.errors import HarkError
+from research.files import write
 
 SCHEMA = 1
 ROOT = Path(__file__).parents[1]
@@ -90,13 +91,6 @@ def values_of(config: Config) -> dict[str, Any]:
     values = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items() if key != "defaults"}
-
-
-def write(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def load_config(path: Path) -> Config:

@@ -7,6 +7,7 @@ import pytest
 
 from research.data.corpora import debspeech, synth
 from research.errors import HarkError
+from tests.sounds import mixed_noise, mixed_speech
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,3 +35,13 @@ def speech(corpus, tmp_path_factory):
         paths[split] = folder / f"{split}.jsonl"
         paths[split].write_text("".join(json.dumps(line) + "\n" for line in short))
     return paths
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    return mixed_speech(tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory):
+    return mixed_noise(tmp_path_factory.mktemp("noise"))

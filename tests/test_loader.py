@@ -10,7 +10,7 @@ from research.data.manifest import load, load_noise
 from research.data.plan import Item
 from research.data.stream import once
 from research.errors import HarkError
-from tests.sounds import RATE, everything, loader_of, mixed_noise, mixed_speech, signal_of, write
+from tests.sounds import RATE, everything, loader_of, signal_of, write
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -18,16 +18,6 @@ def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    return mixed_speech(tmp_path_factory.mktemp("speech"))
-
-
-@pytest.fixture(scope="module")
-def noises(tmp_path_factory):
-    return mixed_noise(tmp_path_factory.mktemp("noise"))
 
 
 def test_every_row_is_its_segment_mono_at_the_rate(mixed):

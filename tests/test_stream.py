@@ -16,7 +16,7 @@ from research.data.plan import Item, by_budget, in_order
 from research.data.stream import once, stream
 from research.engine import bindings, pipeline
 from research.errors import HarkError
-from tests.sounds import RATE, everything, loader_of, mixed_noise, mixed_speech, plan_of, signal_of, write
+from tests.sounds import RATE, everything, loader_of, plan_of, signal_of, write
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -24,16 +24,6 @@ def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    return mixed_speech(tmp_path_factory.mktemp("speech"))
-
-
-@pytest.fixture(scope="module")
-def noises(tmp_path_factory):
-    return mixed_noise(tmp_path_factory.mktemp("noise"))
 
 
 def take(loader, plan, number, read=torch_reader.read, **how):

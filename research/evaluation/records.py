@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from research import runs
 from research.contracts import Answers
 from research.evaluation.intervals import estimate
+from research.files import write
 
 SCHEMA = 1
 PRETRAINED, RANDOM = "pretrained", "random_init"
@@ -124,4 +125,4 @@ def store(path: Path, new: list[Line]) -> None:
     """Replace what `path` says of the same probes at the same step; all of the file changes, or nothing."""
     done = {(line["step"], line["probe"]) for line in new}
     kept = [line for line in runs.read_jsonl(path) if (line["step"], line["probe"]) not in done]
-    runs.write(path, "".join(json.dumps(line) + "\n" for line in kept + new))
+    write(path, "".join(json.dumps(line) + "\n" for line in kept + new))

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from research import runs
 from research.config import Config
+from research.files import write
 
 
 class Tracker:
@@ -60,9 +61,7 @@ class Tracker:
     def cost(self, wall: float, audio: float, devices: int) -> None:
         """Record what the run has used so far, over all its restarts; times in seconds."""
         hours = {"wall_s": wall, "device_h": wall * devices / 3600, "audio_h": audio / 3600}
-        runs.write(
-            self.path / "cost.json", json.dumps({key: round(value, 4) for key, value in hours.items()})
-        )
+        write(self.path / "cost.json", json.dumps({key: round(value, 4) for key, value in hours.items()}))
 
     def say(self, what: str | Table) -> None:
         """Print a line or a table above the progress bar."""
@@ -82,7 +81,7 @@ def keep_until(file: Path, step: int) -> None:
     """Drop what a killed run logged after the checkpoint that it resumes from: those steps are done again."""
     if file.exists():
         kept = [json.dumps(record) + "\n" for record in runs.read_jsonl(file) if record["step"] <= step]
-        runs.write(file, "".join(kept))
+        write(file, "".join(kept))
 
 
 def start_wandb(cfg: Config, path: Path) -> Any:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from research.data.corpora import audio
-from research.data.corpora.corpus import Row, write
+from research.data.corpora.corpus import Row
+from research.files import write
 
 Segment = tuple[float, float, str]  # start s, end s, label
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import HarkError
+from research.files import write
 
 Row = dict[str, Any]  # one line of a manifest
 Splits = dict[str, list[Row]]  # file name without its ending -> rows
@@ -30,13 +31,6 @@ class Part:
     rows: list[Row]  # with `digest`, which names the source's bytes and is not written to manifests
     dropped: Counter[str] = field(default_factory=Counter)  # reason -> recordings
     licence: str = ""
-
-
-def write(path: Path, data: str | bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data.encode() if isinstance(data, str) else data)
-    part.replace(path)
 
 
 def write_manifest(path: Path, rows: Sequence[Row]) -> None:
