@@ -2,9 +2,10 @@
 
 Layers; each may import what stands below it, and nothing else (`lint-imports` holds this):
 
-    6  cli
-    5  analysis     conformance
-    4  training     evaluation   interop
+    7  cli
+    6  analysis     conformance  classification
+    5  training     evaluation
+    4  interop
     3  model        data           engine          runs
     2  config       registry       nn              schedules
     1  contracts    errors       files                        torch only

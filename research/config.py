@@ -83,7 +83,8 @@ class Optimizer:
 class Checkpoint:
     every: int = volatile(500)  # steps
     keep_last: int = volatile(2)
-    keep_best: int = volatile(1)  # by validation loss
+    keep_best: int = volatile(1)  # by the lowest `best`
+    best: str = volatile("loss")  # a validation metric
 
 
 @dataclass(kw_only=True)
@@ -122,6 +123,7 @@ class Config:
     optimizer: Optimizer = field(default_factory=Optimizer)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     log: Log = field(default_factory=Log)
+    init: Any = None  # where the first weights come from; see research.interop.initialise
 
 
 ConfigStore.instance().store(name="config", node=Config)

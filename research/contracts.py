@@ -51,7 +51,9 @@ class Batch:
     noisy: Seq  # (B, N) what the student hears; the same object as `audio` when nothing augments it
     changed: Tensor  # (K,) int64, on the host: the rows in which `noisy` differs from `audio`
     noise: Seq | None = None  # (B, N') one clip of the noise corpus per row, when there is one
-    labels: Tensor | None = None  # (B, T, G) offline targets, -1 on padding
+    labels: Seq | None = (
+        None  # (B, U, G) int64 targets that were given: of frames, tokens, or the utterance (U = 1)
+    )
     ids: list[str] = field(default_factory=list)  # B utterance names
 
     @classmethod
@@ -63,7 +65,7 @@ class Batch:
         audio = self.audio.to(device)
         noisy = audio if self.noisy is self.audio else self.noisy.to(device)
         noise = None if self.noise is None else self.noise.to(device)
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        labels = None if self.labels is None else self.labels.to(device)
         return Batch(audio, noisy, self.changed, noise, labels, self.ids)
 
 
@@ -77,7 +79,9 @@ class Encoded:
 class Codes:
     ids: Tensor  # (..., G) int64
     vectors: Tensor | None = None  # (..., C), when the quantizer has embeddings
-    penalty: Tensor | None = None  # scalar, a mean over inputs: diversity, commitment, ...
+    penalty: Tensor | None = (
+        None  # scalar, a mean over inputs (commitment) or of all of them together (diversity)
+    )
 
 
 @dataclass
@@ -91,7 +95,10 @@ class Stat:
 
 @dataclass
 class Loss:
-    """A SUM over `count` targets: the core divides by the global count, so batches of any size weigh right."""
+    """A SUM over `count` targets: the core divides by the global count, so batches of any size weigh right.
+
+    One term may be no sum: a quantizer's penalty on how a micro-batch uses its codes. It is added times `count`.
+    """
 
     total: Tensor  # scalar
     count: int
@@ -188,6 +195,7 @@ class Augmentation(Plugin):
     """Fill `batch.noisy` and `batch.changed`, on the device, for all rows at once; never touch `batch.audio`."""
 
     kind = "augmentation"
+    keeps_time: bool = True  # False: `noisy` has lengths of its own, which only supervised tasks can use
 
     @dataclass(kw_only=True)
     class Config(Plugin.Config):
@@ -207,7 +215,27 @@ class Parts:
     quantizer: Callable[[int], Quantizer]  # input dim -> a new quantizer
 
 
-class Objective(Plugin):
+class Task(Plugin):
+    """What the training loop trains: batches in, a loss out."""
+
+    stages: tuple[int, ...] = ()  # steps at which other parameters begin to be trained
+
+    def enter(self, step: int) -> None:
+        """Run before the first step of a process and before that of each stage: say which parameters are trained."""
+
+    def forward(self, batch: Batch) -> Loss:
+        raise NotImplementedError
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups. `lr_scale(step)` multiplies the schedule; 0 freezes. Vectors are not decayed."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in trained if p.ndim > 1]},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+
+
+class Objective(Task):
     """A whole SSL method: owns every trained part; `forward` reads like the paper's algorithm box.
 
     Made with the fact `parts`. A combination that cannot work is refused in `__init__`, which the core runs on
@@ -224,9 +252,6 @@ class Objective(Plugin):
         super().__init__()
         self.frontend, self.encoder, self.masking = parts.frontend, parts.encoder, parts.masking
 
-    def forward(self, batch: Batch) -> Loss:
-        raise NotImplementedError
-
     def features(self, batch: Batch) -> tuple[Seq, Seq]:
         """The frontend's frames of the clean and of the noisy signal; rows that are equal are computed once."""
         clean = self.frontend(batch.audio)  # (B, S, F)
@@ -240,13 +265,57 @@ class Objective(Plugin):
         noisy[rows, : some.x.size(1)] = some.x
         return clean, clean.replace(noisy)
 
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Optimizer groups. `lr_scale(step)` multiplies the schedule; 0 freezes. Vectors are not decayed."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        return [
-            {"params": [p for p in trained if p.ndim > 1]},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
+
+class Aggregation(Plugin):
+    """One representation of some layers. Made with the facts `dim_in` (D) and `layers`, how many there are."""
+
+    kind = "aggregation"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    dim: int  # C
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:  # each (B, T, D) -> (B, T, C)
+        raise NotImplementedError
+
+
+class Head(Plugin):
+    """What a task puts on a representation. Made with the fact `dim_in` (C)."""
+
+    kind = "head"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    dim: int  # E
+
+    def forward(self, x: Seq) -> Seq:
+        """(B, T, C) -> (B, U, E): one vector per frame, or one for the utterance (U = 1)."""
+        raise NotImplementedError
+
+
+class Criterion(Plugin):
+    """Output layer and loss of a supervised task. Made with the facts `dim_in` (E) and `classes` (K)."""
+
+    kind = "criterion"
+
+    @dataclass(kw_only=True)
+    class Config(Plugin.Config):
+        pass
+
+    frames: bool = (
+        False  # wants a vector per frame and labels of another length (CTC), not one for each label
+    )
+
+    def forward(self, h: Seq, labels: Seq) -> Loss:  # (B, U, E), (B, U', 1)
+        raise NotImplementedError
+
+    def scores(self, h: Seq) -> Tensor:
+        """(B, U, E) -> (B, U, K), or K + 1 where the last is the blank: the largest is the answer."""
+        raise NotImplementedError
 
 
 @dataclass

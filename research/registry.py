@@ -22,7 +22,7 @@ PARTS = (
     "masking",
     "augmentation",
 )  # what a model is made of
-KINDS = (*PARTS, "probe")
+KINDS = (*PARTS, "probe", "aggregation", "head", "criterion")
 
 _classes: dict[type, type[Plugin]] = {}
 _names: dict[tuple[str, str], Any] = {}  # (kind, name) -> config

@@ -19,9 +19,8 @@ SECONDS = (0.6, 0.5, 0.4, 0.2)
 def clips(rate: int, *, noise: bool, seconds: tuple[float, ...] = SECONDS) -> Batch:
     corpus = signal([0.3] * len(seconds), rate, seed=8) if noise else None
     ids = [str(i) for i in range(len(seconds))]
-    return Batch.clean(
-        signal(seconds, rate), noise=corpus, labels=torch.arange(len(seconds))[:, None, None], ids=ids
-    )
+    labels = Seq(torch.arange(len(seconds))[:, None, None], torch.ones(len(seconds), dtype=torch.long))
+    return Batch.clean(signal(seconds, rate), noise=corpus, labels=labels, ids=ids)
 
 
 def augmented(case: Case) -> Iterator[tuple[Batch, Batch]]:
@@ -41,8 +40,7 @@ def clean_signal_is_left_alone(case: Case) -> None:
             raise Broken("batch.audio is changed: the targets are of the clean signal; write into a copy")
         if not same(before.noise, after.noise):
             raise Broken("batch.noise is changed: write into a copy, hand it on")
-        assert before.labels is not None
-        if after.labels is None or not torch.equal(after.labels, before.labels) or after.ids != before.ids:
+        if not same(before.labels, after.labels) or after.ids != before.ids:
             raise Broken("labels or names are lost: hand on all fields of the batch")
 
 

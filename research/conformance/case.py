@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from research import registry
 from research.compose import compose_config
@@ -95,12 +94,12 @@ def speech(model: Objective, seconds: Sequence[float] = (1.2, 0.9, 0.7), seed: i
 
 
 @torch.no_grad()
-def labels(model: Objective, audio: Seq, seed: int) -> Tensor:
-    """Random labels (B, T, 1) for the frames that the encoder will give, -1 on padding."""
+def labels(model: Objective, audio: Seq, seed: int) -> Seq:
+    """Random labels (B, T, 1) for the frames that the encoder will give."""
     source = torch.Generator().manual_seed(seed)
     frames = -(-model.frontend(audio).lengths // model.encoder.stride)  # (B,)
-    drawn = torch.randint(LABELS, (len(frames), max(1, int(frames.max()))), generator=source)  # (B, T)
-    return drawn.masked_fill(torch.arange(drawn.size(1)) >= frames[:, None], -1)[..., None]
+    drawn = torch.randint(LABELS, (len(frames), max(1, int(frames.max())), 1), generator=source)  # (B, T, 1)
+    return Seq(drawn * (torch.arange(drawn.size(1)) < frames[:, None])[..., None], frames)
 
 
 def part(batch: Batch, rows: list[int]) -> Batch:
@@ -110,12 +109,12 @@ def part(batch: Batch, rows: list[int]) -> Batch:
     audio = Seq(batch.audio.x[rows, :size], batch.audio.lengths[rows])
     noisy = audio.replace(batch.noisy.x[rows, :size]) if kept else audio
     assert batch.labels is not None
-    some = batch.labels[rows]  # (B', T, G)
+    frames = batch.labels.lengths[rows]  # (B',)
     return Batch(
         audio,
         noisy,
         torch.tensor(kept, dtype=torch.long),
-        labels=some[:, : int((some >= 0).any(-1).sum(1).max())],
+        labels=Seq(batch.labels.x[rows, : int(frames.max())], frames),
         ids=[batch.ids[row] for row in rows],
     )
 

@@ -94,8 +94,10 @@ def feed(loaded: Loaded, sample_rate: int) -> Fed:
 
 
 def silence(sample_rate: int) -> Batch:
+    """Give a tenth of a second without a label."""
     size = sample_rate // 10
-    return Batch.clean(Seq(torch.zeros(1, size), torch.tensor([size])), ids=[""])
+    nothing = Seq(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([0]))
+    return Batch.clean(Seq(torch.zeros(1, size), torch.tensor([size])), labels=nothing, ids=[""])
 
 
 def one_by_one(ranks: Ranks, load: Callable[[], T]) -> T:

@@ -72,11 +72,14 @@ class Run:
             self.progress = Progress(**state.trainer)
         if cfg.train.compile:
             objective.encoder.compile(dynamic=True)
+        objective.enter(self.progress.step)
         augment = build(cfg.augmentation).to(ranks.device)
         self.student = Student(objective, wrap(objective, ranks), augment, adamw, ranks, cfg)
         self.tracker = Tracker(cfg, path, self.progress.step, writes=ranks.rank == 0)
         self.window = Window(StatBag(ranks.device))
-        self.valid_loss: float | None = None  # of this very step, when it was validated
+        self.valid_loss: float | None = (
+            None  # what `checkpoint.best` names, of this very step when it was validated
+        )
 
     def go(self) -> int:
         """Step until the end or a signal, and leave a checkpoint there."""
@@ -96,6 +99,8 @@ class Run:
         self.student.objective.train()
         self.window.start()
         while progress.step < cfg.train.steps:
+            if progress.step in self.student.objective.stages:
+                self.enter()
             stop = self.flag.signal is not None
             outcome = train_step(self.student, batches, progress.step, self.window.bag, stop=stop)
             progress.step += 1
@@ -113,6 +118,11 @@ class Run:
                 self.tracker.say(f"stopped after step {progress.step}; the same command goes on")
                 return 128 + number
         return 0
+
+    def enter(self) -> None:
+        """Begin a stage: the model is wrapped again, for DDP knows no parameters that come or go."""
+        self.student.objective.enter(self.progress.step)
+        self.student.model = wrap(self.student.objective, self.ranks)
 
     def count(self, outcome: Outcome) -> None:
         """Book a step; HarkError after too many in a row that were not finite."""
@@ -142,7 +152,7 @@ class Run:
     def validate(self) -> None:
         if self.cfg.data.valid:
             values = validate(self.student, self.source.valid())
-            self.valid_loss = values["loss"]
+            self.valid_loss = values[self.cfg.checkpoint.best]
             self.tracker.log(self.progress.step, "valid", values)
             self.window.start()
 

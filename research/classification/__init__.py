@@ -1,0 +1,1 @@
+"""Supervised tasks on a frozen or tuned encoder."""
