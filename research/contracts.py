@@ -79,6 +79,7 @@ class Encoded:
 class Codes:
     ids: Tensor  # (..., G) int64
     vectors: Tensor | None = None  # (..., C), when the quantizer has embeddings
+    drawn: Tensor | None = None  # (..., G) int64 the codes of `vectors`, when these were drawn at random
     penalty: Tensor | None = (
         None  # scalar, a mean over inputs (commitment) or of all of them together (diversity)
     )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
+from research.errors import HarkError
 from research.nn.functional import masked_ce, select, stack
 from research.nn.modules import CodeHead, MaskToken
 from research.registry import register
@@ -26,6 +27,8 @@ class NEST(Objective):
         super().__init__(parts)
         self.cfg = cfg
         self.quantizer = parts.quantizer(self.frontend.dim * self.encoder.stride)
+        if any(p.requires_grad for p in self.quantizer.parameters()):
+            raise HarkError("this objective trains no quantizer; type quantizer=random_projection")
         self.head = CodeHead(self.encoder.dim, self.quantizer.books, self.quantizer.codes)
         self.mask_token = MaskToken(self.frontend.dim, learned=False)
 

@@ -31,6 +31,11 @@ def usage(p: Tensor) -> Tensor:
     return (p > 0).float().mean()
 
 
+def commonest(p: Tensor) -> Tensor:
+    """Share of the commonest code, averaged over books: what always guessing it would score, (G, V) -> scalar."""
+    return (p.amax(-1) / p.sum(-1).clamp(min=1e-9)).mean()
+
+
 def histogram(ids: Tensor, codes: int) -> Tensor:
     """How often each code of each book occurs: (M, G) -> (G, V)."""
     shifted = ids + codes * torch.arange(ids.size(1), device=ids.device)  # (M, G)
@@ -55,5 +60,6 @@ def masked_ce(logits: Tensor, ids: Tensor) -> Loss:
             "target_ppl": Stat(targets, finish=perplexity),
             "pred_ppl": Stat(predictions, finish=perplexity),
             "usage": Stat(targets, finish=usage),
+            "unigram_acc": Stat(targets, finish=commonest),
         }
     return Loss(total, m, stats)

@@ -1,0 +1,139 @@
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Seq, Stat
+from research.errors import HarkError
+from research.nn.contrast import contrast
+from research.nn.functional import histogram, masked_ce, perplexity, select
+from research.nn.modules import CodeHead, MaskToken
+from research.registry import register
+
+
+class Fill(Enum):
+    """What the encoder reads at masked frames."""
+
+    learned = "learned"  # one trained vector
+    random = "random"  # a fresh random vector for each frame
+
+
+@register("wav2vec2")
+class Wav2Vec2(Objective):
+    """Tell the quantized latent of a masked frame from others of the utterance (arXiv 2006.11477).
+
+    Latents are what `encoder.embed` gives: of the clean signal for the targets, normalised for the quantizer without
+    trained parameters. Only masked frames are quantized. With `quantizer=gumbel` gradients reach them too.
+    """
+
+    example = (
+        "encoder=fastconformer_tiny",
+        "encoder.stride=4",
+        "quantizer=gumbel",
+        "quantizer.codes=8",
+        "quantizer.dim=16",
+        "masking=span",
+        "masking.length=4",
+        "objective.dim=16",
+        "objective.negatives=10",
+    )
+
+    @dataclass(kw_only=True)
+    class Config(Objective.Config):
+        dim: int = 256  # in which context and target are compared
+        layer: int | None = None  # whose output is compared; null: the last
+        negatives: int = 100
+        temperature: float = 0.1
+        diversity: float = 0.1  # weight of the quantizer's penalty
+        fill: Fill = Fill.learned
+        feature_penalty: float = 0.0  # weight of the mean square of a frontend that is trained
+
+    cfg: Config
+
+    def __init__(self, cfg: Config, *, parts: Parts) -> None:
+        super().__init__(parts)
+        self.cfg, self.layer = cfg, self.choose_layer(cfg.layer)
+        self.quantizer = parts.quantizer(self.encoder.dim)
+        self.project_context = nn.Linear(self.encoder.dim, cfg.dim)
+        self.project_target = nn.Linear(self.quantizer.dim, cfg.dim)
+        if cfg.fill is Fill.learned:
+            self.mask_token = MaskToken(self.encoder.dim)
+
+    def choose_layer(self, layer: int | None) -> int:
+        depth = self.encoder.depth
+        if layer is not None and not 1 <= layer <= depth:
+            raise HarkError(f"objective.layer={layer}: choose one of the encoder's layers, 1 to {depth}")
+        return depth if layer is None else layer
+
+    def forward(self, batch: Batch) -> Loss:
+        return self.compare(batch)[0]
+
+    def compare(self, batch: Batch) -> tuple[Loss, Encoded, Codes, Tensor]:
+        """Give the contrastive loss, and what it was made of."""
+        clean, noisy = self.features(batch)  # (B, S, F)
+        z = self.encoder.embed(noisy)  # (B, T, D)
+        target = z if noisy is clean else self.encoder.embed(clean)  # (B, T, D)
+        mask = self.masking(z.lengths, z.x.size(1))  # (B, T)
+        h = self.encoder.context(self.fill(z, mask), (self.layer,))
+        latents = select(target.x, mask).float()  # (M, D)
+        codes: Codes = self.quantizer(F.layer_norm(latents, latents.shape[1:]))  # ids (M, G), vectors (M, C)
+        assert codes.vectors is not None
+        c = self.project_context(select(h.layers[0], mask))  # (M, P)
+        y = self.project_target(codes.vectors)  # (M, P)
+        loss = contrast(
+            c,
+            y,
+            mask.sum(1),
+            negatives=self.cfg.negatives,
+            temperature=self.cfg.temperature,
+            ids=codes.ids if codes.drawn is None else codes.drawn,
+        )
+        used = Stat(histogram(codes.ids, self.quantizer.codes), finish=perplexity)
+        masked = Stat(torch.tensor(float(mask.sum())), float(z.lengths.sum()))
+        loss = loss.plus(Loss(0 * loss.total, loss.count, {"code_ppl": used, "mask_ratio": masked}))
+        return self.regularize(loss, codes, select(clean.x, mask)), h, codes, mask
+
+    def regularize(self, loss: Loss, codes: Codes, features: Tensor) -> Loss:
+        """Add the penalties of the quantizer's codes and of the masked frames' features (M, F)."""
+        n = loss.count
+        if codes.penalty is not None:
+            penalty = codes.penalty * n
+            loss = loss.plus(Loss(penalty, n, {"penalty": Stat(penalty.detach(), n)}), self.cfg.diversity)
+        if self.cfg.feature_penalty > 0:
+            square = features.float().square().mean(-1).sum()
+            stat = Stat(square.detach(), n)
+            loss = loss.plus(Loss(square, n, {"feature_penalty": stat}), self.cfg.feature_penalty)
+        return loss
+
+    def fill(self, z: Seq, mask: Tensor) -> Seq:  # (B, T, D), (B, T)
+        if self.cfg.fill is Fill.learned:
+            filled: Seq = self.mask_token(z, mask)
+            return filled
+        mask = mask.to(z.x.device, non_blocking=True)
+        return z.replace(torch.where(mask[..., None], 0.1 * torch.randn_like(z.x), z.x))
+
+
+@register("w2v_bert")
+class W2vBERT(Wav2Vec2):
+    """Compare at a middle layer, predict the quantizer's ids at the last (arXiv 2108.06209, section 3)."""
+
+    @dataclass(kw_only=True)
+    class Config(Wav2Vec2.Config):
+        layer: int | None = None  # whose output is compared; null: half-way up
+        prediction: float = 1.0  # weight of the masked prediction
+        fill: Fill = Fill.random
+
+    cfg: Config
+
+    def __init__(self, cfg: Config, *, parts: Parts) -> None:
+        super().__init__(cfg, parts=parts)
+        self.head = CodeHead(self.encoder.dim, self.quantizer.books, self.quantizer.codes)
+
+    def choose_layer(self, layer: int | None) -> int:
+        return super().choose_layer(max(1, self.encoder.depth // 2) if layer is None else layer)
+
+    def forward(self, batch: Batch) -> Loss:
+        loss, h, codes, mask = self.compare(batch)
+        return loss.plus(masked_ce(self.head(select(h.last.x, mask)), codes.ids), self.cfg.prediction)
