@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from research.contracts import Encoded, Encoder, Seq
 from research.errors import HarkError
-from research.nn.attention import ATTENTION, Layout, Positions, lay_out
+from research.nn.attention import ATTENTION, Attention, Layout, Positions, lay_out
 from research.nn.dropout import Dropout
 from research.nn.norm import BatchNorm, GroupNorm, LayerNorm, recomputing, update_running
 
@@ -26,12 +26,12 @@ class ConvNorm(Enum):
 
 
 class FeedForward(nn.Module):
-    def __init__(self, cfg: "ConformerEncoder.Config") -> None:
+    def __init__(self, dim: int, inner: int, *, bias: bool, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(cfg.dim)
-        self.up = nn.Linear(cfg.dim, cfg.ff_mult * cfg.dim, bias=cfg.bias)
-        self.down = nn.Linear(cfg.ff_mult * cfg.dim, cfg.dim, bias=cfg.bias)
-        self.dropout = Dropout(cfg.dropout)
+        self.norm = nn.LayerNorm(dim)
+        self.up = nn.Linear(dim, inner, bias=bias)
+        self.down = nn.Linear(inner, dim, bias=bias)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
         return self.down(self.dropout(F.silu(self.up(self.norm(x)))))
@@ -69,16 +69,26 @@ def conv_norm(cfg: "ConformerEncoder.Config") -> nn.Module:
 class Block(nn.Module):
     """Half a feed-forward, attention, convolution, half a feed-forward, norm."""
 
-    def __init__(self, cfg: "ConformerEncoder.Config", layer_drop: float) -> None:
+    def __init__(
+        self,
+        ff1: FeedForward,
+        attention: Attention,
+        convolution: nn.Module,
+        ff2: FeedForward,
+        *,
+        dim: int,
+        dropout: float,
+        layer_drop: float,
+    ) -> None:
         super().__init__()
         self.layer_drop = layer_drop
-        self.ff1 = FeedForward(cfg)
-        self.attention_norm = nn.LayerNorm(cfg.dim)
-        self.attention = ATTENTION[cfg.positions](cfg.dim, cfg.heads, bias=cfg.bias, dropout=cfg.dropout_att)
-        self.convolution = Convolution(cfg)
-        self.ff2 = FeedForward(cfg)
-        self.norm = nn.LayerNorm(cfg.dim)
-        self.dropout = Dropout(cfg.dropout)
+        self.ff1 = ff1
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = attention
+        self.convolution = convolution  # (B, T, D), bool (B, T) -> (B, T, D)
+        self.ff2 = ff2
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
         """(B, T, D), bool (B, T) -> (B, T, D)."""
@@ -90,6 +100,21 @@ class Block(nn.Module):
             return y
         kept = torch.rand(len(x), 1, 1, device=x.device) >= self.layer_drop  # (B, 1, 1)
         return x + (y - x) * (kept / (1 - self.layer_drop))
+
+
+def block(cfg: "ConformerEncoder.Config", layer_drop: float) -> Block:
+    def feed_forward() -> FeedForward:
+        return FeedForward(cfg.dim, cfg.ff_mult * cfg.dim, bias=cfg.bias, dropout=cfg.dropout)
+
+    return Block(
+        feed_forward(),
+        ATTENTION[cfg.positions](cfg.dim, cfg.heads, bias=cfg.bias, dropout=cfg.dropout_att),
+        Convolution(cfg),
+        feed_forward(),
+        dim=cfg.dim,
+        dropout=cfg.dropout,
+        layer_drop=layer_drop,
+    )
 
 
 class ConformerEncoder(Encoder):
@@ -126,7 +151,7 @@ class ConformerEncoder(Encoder):
         self.cfg, self.dim, self.depth, self.stride = cfg, cfg.dim, cfg.depth, cfg.stride
         self.dropout_pre, self.dropout_emb = Dropout(cfg.dropout_pre), Dropout(cfg.dropout_emb)
         drops = [cfg.layer_drop * i / max(1, cfg.depth - 1) for i in range(cfg.depth)]
-        self.layers = nn.ModuleList(Block(cfg, drop) for drop in drops)
+        self.layers = nn.ModuleList(block(cfg, drop) for drop in drops)
 
     def embed(self, feats: Seq) -> Seq:  # (B, S, F) -> (B, T, D)
         embedded: Seq = self.subsampling(feats)
