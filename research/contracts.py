@@ -9,7 +9,7 @@ Randomness comes from torch's default generators; the loop seeds them for every 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -60,6 +60,10 @@ class Batch:
     def clean(cls, audio: Seq, **extra: Any) -> "Batch":
         """A batch that nothing has augmented."""
         return cls(audio, audio, torch.zeros(0, dtype=torch.long), **extra)
+
+    def augmented(self, noisy: Seq, rows: Tensor) -> "Batch":
+        """The same batch after some rows (K,) of `noisy` were changed; rows that were listed before stay listed."""
+        return replace(self, noisy=noisy, changed=torch.cat([self.changed, rows]).unique())
 
     def to(self, device: torch.device) -> "Batch":
         audio = self.audio.to(device)
@@ -193,10 +197,14 @@ class Masking(Plugin):
 
 
 class Augmentation(Plugin):
-    """Fill `batch.noisy` and `batch.changed`, on the device, for all rows at once; never touch `batch.audio`."""
+    """Change rows of `batch.noisy`, on the device, all at once, and list them; never touch `batch.audio`.
+
+    It starts from `noisy`, not from `audio`: another augmentation may have been there before.
+    """
 
     kind = "augmentation"
     keeps_time: bool = True  # False: `noisy` has lengths of its own, which only supervised tasks can use
+    needs_noise: bool = False  # True: it does nothing without a noise corpus
 
     @dataclass(kw_only=True)
     class Config(Plugin.Config):

@@ -5,17 +5,13 @@ import torch
 from torch import Tensor
 
 from research.contracts import Augmentation, Batch
-from research.errors import HarkError
+from research.nn.augment import check_range, set_energy, uniform
 from research.registry import preset, register
 
 
 class Over(Enum):
     mixed = "mixed"  # the signal-to-noise ratio holds where there is noise
     clip = "clip"  # energies over the whole clip, as NeMo: 3 dB lower inside when half of it is mixed
-
-
-def uniform(low: float, high: float, size: int) -> Tensor:
-    return low + (high - low) * torch.rand(size)
 
 
 @register("speaker_noise")
@@ -42,14 +38,12 @@ class SpeakerNoise(Augmentation):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         for name in ("speech_snr", "noise_snr", "mix_rate", "segments", "speakers"):
-            low, high = getattr(cfg, name)
-            if low > high:
-                raise HarkError(f"augmentation.{name}=[{low},{high}]: the first must not be above the second")
+            check_range(name, getattr(cfg, name))
         self.cfg = cfg
 
     def forward(self, batch: Batch) -> Batch:
-        rows = (torch.rand(len(batch.audio.lengths)) < self.cfg.prob).nonzero()[:, 0]  # (K,)
-        others = len(batch.audio.lengths) > 1
+        rows = (torch.rand(len(batch.noisy.lengths)) < self.cfg.prob).nonzero()[:, 0]  # (K,)
+        others = len(batch.noisy.lengths) > 1
         if batch.noise is None and not others:
             rows = rows[:0]
         if len(rows) == 0:
@@ -57,14 +51,14 @@ class SpeakerNoise(Augmentation):
         is_noise = torch.full((len(rows),), batch.noise is not None)  # (K,)
         if others:
             is_noise &= torch.rand(len(rows)) < self.cfg.noise_ratio
-        clean = batch.audio.x[rows.to(batch.audio.x.device)]  # (K, N)
+        clean = batch.noisy.x[rows.to(batch.noisy.x.device)]  # (K, N)
         mixed = clean + self.interference(batch, rows, clean, is_noise)  # (K, N)
-        noisy = batch.audio.x.index_copy(0, rows.to(clean.device), mixed)  # (B, N)
-        return Batch(batch.audio, batch.audio.replace(noisy), rows, batch.noise, batch.labels, batch.ids)
+        noisy = batch.noisy.x.index_copy(0, rows.to(clean.device), mixed)  # (B, N)
+        return batch.augmented(batch.noisy.replace(noisy), rows)
 
     def interference(self, batch: Batch, rows: Tensor, clean: Tensor, is_noise: Tensor) -> Tensor:
         """What is added to the chosen rows, at its level: (K, N)."""
-        lengths = batch.audio.lengths[rows]  # (K,)
+        lengths = batch.noisy.lengths[rows]  # (K,)
         starts, sizes = self.stretches(lengths)  # (K, J)
         sources, pool = self.sources(batch, rows, is_noise, sizes)  # 3 x (K, J), (R, N')
         added, inside = torch.zeros_like(clean), torch.zeros_like(clean, dtype=torch.bool)
@@ -76,19 +70,17 @@ class SpeakerNoise(Augmentation):
             added = torch.where(here, pool[row, sample], added)  # (K, N)
             inside |= here
         snr = torch.where(
-            is_noise, uniform(*self.cfg.noise_snr, len(rows)), uniform(*self.cfg.speech_snr, len(rows))
+            is_noise, uniform(self.cfg.noise_snr, len(rows)), uniform(self.cfg.speech_snr, len(rows))
         ).to(clean.device)  # (K,) dB
         signal = clean * inside if self.cfg.snr_over is Over.mixed else clean  # (K, N)
         wanted = signal.square().sum(1) * 10 ** (-snr / 10)  # (K,)
-        energy = added.square().sum(1)  # (K,)
-        gain = torch.where(energy > 0, (wanted / energy.clamp(min=1e-20)).sqrt(), 0.0)  # (K,)
-        return added * gain[:, None]
+        return set_energy(added, wanted)
 
     def stretches(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Starts and sizes of the stretches of each row, (K, J) each; unused ones have size 0."""
         low, high = self.cfg.segments
         count = torch.randint(low, high + 1, (len(lengths),))  # (K,)
-        total = (lengths * uniform(*self.cfg.mix_rate, len(lengths))).long().clamp(min=1)  # (K,)
+        total = (lengths * uniform(self.cfg.mix_rate, len(lengths))).long().clamp(min=1)  # (K,)
         total = torch.minimum(total, lengths)
         rest, sizes = total.clone(), torch.zeros(len(lengths), high, dtype=torch.long)
         for j in range(high):  # throw the samples into the stretches, each as likely
@@ -104,7 +96,7 @@ class SpeakerNoise(Augmentation):
         self, batch: Batch, rows: Tensor, is_noise: Tensor, sizes: Tensor
     ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """Row, offset and period of what each stretch plays, (K, J) each, and the signals they point into."""
-        audio, k, j = batch.audio, len(rows), sizes.size(1)
+        audio, k, j = batch.noisy, len(rows), sizes.size(1)
         low, high = self.cfg.speakers
         b = len(audio.lengths)
         voices = torch.randint(low, high + 1, (k, 1)).clamp(max=max(1, b - 1))  # (K, 1)

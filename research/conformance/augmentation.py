@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 
 import torch
+from torch import Tensor
 
 from research.conformance.case import Case, signal
 from research.conformance.rules import Broken, crash
@@ -53,7 +54,8 @@ def same(before: Seq | None, after: Seq | None) -> bool:
 def changed_rows_are_listed(case: Case) -> None:
     """`changed` lists the rows that differ from the clean signal, no more and no fewer, once, on the host."""
     for _, after in augmented(case):
-        rows = (after.noisy.x != after.audio.x).any(1).nonzero()[:, 0].tolist()
+        pairs = [(samples(after.audio, row), samples(after.noisy, row)) for row in range(len(after.ids))]
+        rows = [row for row, (clean, noisy) in enumerate(pairs) if not torch.equal(clean, noisy)]
         listed = after.changed
         if listed.dtype != torch.int64 or listed.device.type != "cpu":
             raise Broken(f"changed is {listed.dtype} on {listed.device}: int64 on the host is promised")
@@ -64,10 +66,37 @@ def changed_rows_are_listed(case: Case) -> None:
             )
 
 
+def samples(seq: Seq, row: int) -> Tensor:
+    return seq.x[row, : int(seq.lengths[row])]  # (N',)
+
+
+def earlier_changes_are_kept(case: Case) -> None:
+    """It hears what an augmentation before it made: it starts from `noisy`, and what was listed stays listed."""
+    augment: Augmentation = case.plugin()
+    for seed in SEEDS:
+        batch = clips(case.config().data.sample_rate, noise=True)
+        seed_all("augmented", seed)
+        alone = augment(batch)
+        before = batch.augmented(batch.audio.replace(-batch.audio.x), torch.arange(len(batch.ids)))
+        seed_all("augmented", seed)
+        after = augment(before)
+        if after.changed.tolist() != before.changed.tolist():
+            raise Broken(f"rows {before.changed.tolist()} were changed before, it lists {after.changed.tolist()}")
+        for row in range(len(batch.ids)):
+            heard = samples(after.noisy, row)
+            if row not in alone.changed and not torch.equal(heard, samples(before.noisy, row)):
+                raise Broken("a row that it does not take loses what was done to it before: hand noisy on")
+            if row in alone.changed and torch.equal(heard, samples(alone.noisy, row)):
+                raise Broken("what was done to a row before makes no difference: start from noisy, not from audio")
+
+
 def lengths_and_padding_stay(case: Case) -> None:
-    """Shape, lengths and padding of `noisy` are those of `audio`, and every sample is finite."""
+    """Lengths and padding of `noisy` are those of `audio`, or honest ones of its own; every sample is finite."""
     for _, after in augmented(case):
         noisy, audio = after.noisy, after.audio
+        if not case.plugin().keeps_time:
+            check_own_lengths(noisy, len(audio.lengths))
+            continue
         if noisy.x.shape != audio.x.shape or not torch.equal(noisy.lengths, audio.lengths):
             raise Broken(
                 f"noisy is {tuple(noisy.x.shape)}, audio {tuple(audio.x.shape)}: shape and lengths must stay"
@@ -76,6 +105,21 @@ def lengths_and_padding_stay(case: Case) -> None:
             raise Broken("samples past the end of a row are changed: mix inside the row only")
         if not torch.isfinite(noisy.x).all():
             raise Broken("noisy holds samples that are not finite")
+
+
+def check_own_lengths(noisy: Seq, rows: int) -> None:
+    """Lengths on the host that fit their samples, silence after them."""
+    lengths = noisy.lengths
+    if lengths.shape != (rows,) or lengths.dtype != torch.int64 or lengths.device.type != "cpu":
+        raise Broken(
+            f"lengths are {lengths.dtype} {tuple(lengths.shape)} on {lengths.device}: int64 ({rows},) on the host"
+        )
+    if len(noisy.x) != rows or int(lengths.max()) > noisy.x.size(1):
+        raise Broken(f"noisy is {tuple(noisy.x.shape)}, its lengths are {lengths.tolist()}: they do not fit")
+    if noisy.x[~noisy.valid].any():
+        raise Broken("samples past the end of a row are not zero")
+    if not torch.isfinite(noisy.x).all():
+        raise Broken("noisy holds samples that are not finite")
 
 
 def seed_decides_the_noise(case: Case) -> None:

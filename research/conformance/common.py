@@ -2,8 +2,11 @@
 
 import tempfile
 
+import torch
+
 from research import registry, runs
 from research.compose import compose_config
+from research.config import Config
 from research.conformance.case import Case
 from research.conformance.rules import Broken, crash
 from research.errors import HarkError
@@ -15,7 +18,8 @@ def builds_at_full_size(case: Case) -> None:
     try:
         if case.kind in registry.PARTS:
             others = [o for o in case.cls.example if not o.startswith(f"{case.kind}.")]
-            check(compose_config(["data.train=[]", f"{case.kind}={case.name}", *others]).config)
+            config = compose_config(["data.train=[]", f"{case.kind}={case.name}", *others]).config
+            build_alone(config) if case.kind == "augmentation" else check(config)
         else:
             registry.build(registry.config_of(case.kind, case.name))
     except HarkError:
@@ -24,6 +28,12 @@ def builds_at_full_size(case: Case) -> None:
         raise Broken(
             f"{crash(error)}. Configs are checked on torch's meta device: read no values in __init__"
         ) from error
+
+
+def build_alone(config: Config) -> None:
+    """Build an augmentation without a model: not every one goes with an objective."""
+    with torch.device("meta"):
+        registry.build(config.augmentation)
 
 
 def config_reads_back(case: Case) -> None:

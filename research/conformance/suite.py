@@ -79,6 +79,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *EVERY,
         augmentation.clean_signal_is_left_alone,
         augmentation.changed_rows_are_listed,
+        augmentation.earlier_changes_are_kept,
         augmentation.lengths_and_padding_stay,
         augmentation.seed_decides_the_noise,
         augmentation.odd_clips_are_harmless,
