@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from research.config import Config
-from research.contracts import Encoded, Encoder, Frontend, Objective, Parts, Seq
+from research.config import Config, Data
+from research.contracts import Augmentation, Encoded, Encoder, Frontend, Objective, Parts, Seq
+from research.errors import HarkError
 from research.registry import build
 
 
@@ -20,14 +21,27 @@ class Upstream(nn.Module):
         self.period = frontend.hop * encoder.stride / frontend.sample_rate  # seconds from frame to frame
 
     def forward(self, audio: Seq, layers: Sequence[int] | None = None) -> Encoded:
-        """(B, N) -> Encoded with the layers that are asked for, all of them (0 to `depth`) if None: (B, T, D)."""
-        encoded: Encoded = self.encoder(self.frontend(audio), self.layers if layers is None else layers)
+        """(B, N) -> Encoded with the layers that are asked for, all of them (0 to `depth`) if None: (B, T, D).
+
+        HarkError: there is no such layer.
+        """
+        layers = self.layers if layers is None else layers
+        for layer in layers:
+            if layer not in self.layers:
+                raise HarkError(f"layer {layer}: there is none; the encoder has the layers 0 to {self.depth}")
+        encoded: Encoded = self.encoder(self.frontend(audio), layers)
         return encoded
 
     @property
     def layers(self) -> range:
         """Layer 0 is what the first block reads, layer k what block k gives."""
         return range(self.depth + 1)
+
+
+def build_upstream(frontend: Frontend.Config, encoder: Encoder.Config) -> Upstream:
+    """Build both parts, their weights drawn from torch's generator."""
+    first: Frontend = build(frontend)
+    return Upstream(first, build(encoder, dim_in=first.dim))
 
 
 def assemble(cfg: Config) -> Objective:
@@ -47,4 +61,20 @@ def assemble(cfg: Config) -> Objective:
 def check(cfg: Config) -> Objective:
     """Build on the meta device: refuses an illegal combination (HarkError) without memory or time."""
     with torch.device("meta"):
+        augment: Augmentation = build(cfg.augmentation)
+        check_noise(augment, cfg.data)
+        if not augment.keeps_time:
+            raise HarkError(
+                f"augmentation ({type(augment).__name__}) changes the lengths of what is heard, but an objective needs "
+                "frames in step with those of the clean signal: type augmentation=none, or leave that part out"
+            )
         return assemble(cfg)
+
+
+def check_noise(augment: Augmentation, data: Data) -> None:
+    """HarkError when an augmentation would wait for noise in vain."""
+    if augment.needs_noise and not data.noise:
+        raise HarkError(
+            f"augmentation ({type(augment).__name__}) needs a noise corpus, but data.noise names no manifest: "
+            "type data.noise=[path/to/noise.jsonl]"
+        )

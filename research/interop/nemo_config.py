@@ -6,6 +6,7 @@ from typing import Any
 
 from research import registry
 from research.config import Config
+from research.contracts import Encoder, Frontend
 from research.errors import HarkError
 from research.interop.report import Entry, Fate
 from research.nn.attention import Positions
@@ -29,6 +30,16 @@ class Only:
 
     def __init__(self, *allowed: Any) -> None:
         self.allowed = allowed
+
+    def allows(self, value: Any) -> bool:
+        return value in self.allowed
+
+
+class Class(Only):
+    """The class of NeMo's that a section describes."""
+
+    def allows(self, value: Any) -> bool:
+        return last_word(value) in self.allowed
 
 
 @dataclass
@@ -55,7 +66,7 @@ def normalize(value: Any) -> Normalize:
 
 
 PREPROCESSOR: Rules = {
-    "_target_": CLASS,
+    "_target_": Class("AudioToMelSpectrogramPreprocessor"),
     "features": Take("dim", 64),
     "sample_rate": Take("sample_rate", 16_000),
     "window_size": Take("window", 0.02),
@@ -82,7 +93,7 @@ PREPROCESSOR: Rules = {
     "rng": SPEED,
 }
 ENCODER: Rules = {
-    "_target_": CLASS,
+    "_target_": Class("ConformerEncoder"),
     "feat_in": SHAPES,
     "feat_out": Only(-1),
     "subsampling": Take(
@@ -185,7 +196,7 @@ def translate(section: str, values: Mapping[str, Any], rules: Rules, entries: li
                     raise HarkError(f"{name}={value}: hark has no such {rule.field}") from None
                 entries.append(Entry(name, Fate.used, f"{rule.field}={fields[rule.field]}"))
             case Only() if key in values:
-                if value not in rule.allowed:
+                if not rule.allows(value):
                     wanted = " or ".join(map(str, rule.allowed))
                     raise HarkError(f"{name}={value}: hark has {wanted} only")
                 entries.append(Entry(name, Fate.used, "what hark does"))
@@ -202,18 +213,13 @@ TABLES = {
     "decoder": DECODER,
     "loss": LOSS,
 }
+UPSTREAM = {section: TABLES[section] for section in ("preprocessor", "encoder")}
 
 
 def to_config(values: Mapping[str, Any]) -> tuple[Config, list[Entry]]:
-    """Translate a whole model_config.yaml; HarkError names the first option that hark does not have."""
+    """Translate the whole model_config.yaml of a NEST model; HarkError names the first option that hark lacks."""
     check_target(values)
-    entries: list[Entry] = []
-    parts: dict[str, dict[str, Any]] = {}
-    for section, rules in TABLES.items():
-        if not isinstance(values.get(section), dict):
-            raise HarkError(f"{section}: this section is missing from the model's config")
-        parts[section] = translate(section, values[section], rules, entries)
-    entries += [Entry(key, Fate.ignored, "no part of the model") for key in values if key not in TABLES]
+    parts, entries = translate_all(values, TABLES)
     stride = parts["encoder"]["stride"]
     for section in ("quantizer", "loss"):
         steps = parts[section].pop("stride")
@@ -224,9 +230,40 @@ def to_config(values: Mapping[str, Any]) -> tuple[Config, list[Entry]]:
     return build_config(parts), entries
 
 
+def to_upstream(values: Mapping[str, Any]) -> tuple[Frontend.Config, Encoder.Config, list[Entry]]:
+    """Translate preprocessor and encoder of any class of NeMo's that has a Conformer; HarkError as `to_config`."""
+    parts, entries = translate_all(values, UPSTREAM)
+    return build_frontend(parts["preprocessor"]), build_encoder(parts["encoder"]), entries
+
+
+def translate_all(
+    values: Mapping[str, Any], tables: Mapping[str, Rules]
+) -> tuple[dict[str, dict[str, Any]], list[Entry]]:
+    entries: list[Entry] = []
+    parts: dict[str, dict[str, Any]] = {}
+    for section, rules in tables.items():
+        if not isinstance(values.get(section), dict):
+            raise HarkError(f"{section}: this section is missing from the model's config")
+        parts[section] = translate(section, values[section], rules, entries)
+    entries += [Entry(key, Fate.ignored, "no part of what hark reads") for key in values if key not in tables]
+    return parts, entries
+
+
+def is_nest(values: Mapping[str, Any]) -> bool:
+    return target_of(values) in TARGETS
+
+
+def target_of(values: Mapping[str, Any]) -> str:
+    """Name the class of a model."""
+    return last_word(values.get("target"))
+
+
+def last_word(path: Any) -> str:
+    return str(path).rsplit(".", 1)[-1]
+
+
 def check_target(values: Mapping[str, Any]) -> None:
-    target = str(values.get("target")).rsplit(".", 1)[-1]
-    if target not in TARGETS:
+    if not is_nest(values):
         raise HarkError(f"target={values.get('target')}: hark reads {' and '.join(TARGETS)} only")
     position = values.get("mask_position", "pre_conv")
     if position != "pre_conv":
@@ -234,16 +271,27 @@ def check_target(values: Mapping[str, Any]) -> None:
 
 
 def build_config(parts: dict[str, dict[str, Any]]) -> Config:
-    encoder, masking = parts["encoder"], parts["masking"]
-    if encoder["channels"] == -1:
-        encoder["channels"] = encoder["dim"]
+    masking = parts["masking"]
     return Config(
         defaults=[],
         objective=replace(registry.config_of("objective", "nest"), **parts["loss"]),
-        frontend=replace(registry.config_of("frontend", "log_mel"), **parts["preprocessor"]),
-        encoder=replace(registry.config_of("encoder", encoder.pop("plugin")), **encoder),
+        frontend=build_frontend(parts["preprocessor"]),
+        encoder=build_encoder(parts["encoder"]),
         quantizer=replace(registry.config_of("quantizer", "random_projection"), **parts["quantizer"]),
         masking=replace(registry.config_of("masking", masking.pop("plugin")), **masking),
         augmentation=registry.config_of("augmentation", "none"),
         schedule=registry.config_of("schedule", "noam"),
     )
+
+
+def build_frontend(fields: dict[str, Any]) -> Frontend.Config:
+    config: Frontend.Config = replace(registry.config_of("frontend", "log_mel"), **fields)
+    return config
+
+
+def build_encoder(fields: dict[str, Any]) -> Encoder.Config:
+    if fields["channels"] == -1:
+        fields["channels"] = fields["dim"]
+    plugin = fields.pop("plugin")
+    config: Encoder.Config = replace(registry.config_of("encoder", plugin), **fields)
+    return config

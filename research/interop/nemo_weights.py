@@ -1,13 +1,13 @@
 """NeMo's weights under hark's names, every key accounted for."""
 
 import re
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from research.contracts import Objective
 from research.errors import HarkError
-from research.interop.report import Entry, Fate, Report
+from research.interop.report import Entry, Fate
 
 BLOCK = {  # hark's module or parameter in a block -> NeMo's
     "ff1.norm": ["norm_feed_forward1"],
@@ -63,14 +63,20 @@ def convert(name: str, value: Tensor, books: int) -> Tensor:
     return value
 
 
-def move_weights(objective: Objective, state: dict[str, Tensor], report: Report) -> None:
-    """Load every weight of `state` into `objective`; HarkError for a key that is missing, unknown or misshapen."""
-    target, left = objective.state_dict(), dict(state)
-    books = len(target["quantizer.codebook"])
+def move_weights(
+    target: Mapping[str, Tensor], state: Mapping[str, Tensor], frontend: nn.Module
+) -> tuple[dict[str, Tensor], list[Entry]]:
+    """Bring `state` under the names and into the shapes of `target`, which may lie on the meta device.
+
+    HarkError for a key that is missing, unknown or misshapen, and for constants that differ from the frontend's.
+    """
+    left = dict(state)
+    books = len(target["quantizer.codebook"]) if "quantizer.codebook" in target else 1
     moved: dict[str, Tensor] = {}
+    entries: list[Entry] = []
     for name, wanted in target.items():
         keys = sources(name)
-        report.weights += [Entry(key, Fate.used if key in left else Fate.missing, name) for key in keys]
+        entries += [Entry(key, Fate.used if key in left else Fate.missing, name) for key in keys]
         parts = [left.pop(key) for key in keys if key in left]
         if len(parts) == len(keys):
             value = convert(name, torch.cat(parts), books)
@@ -78,17 +84,18 @@ def move_weights(objective: Objective, state: dict[str, Tensor], report: Report)
                 shapes = f"{tuple(value.shape)} where the config asks for {tuple(wanted.shape)}"
                 raise HarkError(f"{keys[0]}: {name} would be {shapes}")
             moved[name] = value.reshape(wanted.shape)
-    report.weights += [account(key, value, objective) for key, value in left.items()]
-    report.require_complete()
-    objective.load_state_dict(moved)
+    missing = [entry.key for entry in entries if entry.fate is Fate.missing]
+    if missing:
+        raise HarkError(f"{len(missing)} weights are missing, the first is '{missing[0]}'")
+    return moved, entries + [account(key, value, frontend) for key, value in left.items()]
 
 
-def account(key: str, value: Tensor, objective: Objective) -> Entry:
+def account(key: str, value: Tensor, frontend: nn.Module) -> Entry:
     """Say why hark has no place for a key; HarkError when there is no reason."""
     if key.endswith(".num_batches_tracked"):
         return Entry(key, Fate.ignored, "a count that a constant momentum does not need")
     if key in CONSTANTS:
-        mine = objective.frontend.get_buffer(CONSTANTS[key])
+        mine = frontend.get_buffer(CONSTANTS[key])
         theirs = value.squeeze(0).T if value.ndim > 1 else value
         if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=0, atol=1e-6):
             raise HarkError(f"{key}: differs from what model_config.yaml's preprocessor defines")

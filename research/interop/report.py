@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from research.errors import HarkError
-
 
 class Fate(Enum):
     used = "used"
@@ -36,9 +34,3 @@ class Report:
         lines = [f"{self.source}: weights {counts}"]
         lines += [f"  {e.fate.value:8} {e.key}: {e.note}" for e in [*self.options, *self.weights]]
         return "\n".join(lines)
-
-    def require_complete(self) -> None:
-        """Raise HarkError when a weight is missing."""
-        missing = self.keys(Fate.missing)
-        if missing:
-            raise HarkError(f"{self.source}: {len(missing)} weights are missing, the first is '{missing[0]}'")

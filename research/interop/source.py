@@ -18,4 +18,6 @@ class Source:
     frontend: Frontend.Config
     encoder: Encoder.Config
     state: dict[str, Tensor]  # frontend.*, encoder.*, and the other parts of an objective where there are any
-    entries: list[Entry] = field(default_factory=list)  # every foreign option and key: used for what, or why not
+    entries: list[Entry] = field(
+        default_factory=list
+    )  # every foreign option and key: used for what, or why not
