@@ -12,13 +12,14 @@ class Entry(NamedTuple):
     offset: float  # s into the file
     key: int  # hash of the id
     skip: bool  # marked `_skipme`
+    stored: bool  # names features that `hark extract` wrote
 
 
 def parse(line: bytes, folder: str) -> Entry:
     """Check a line of a manifest that lies in `folder`; ValueError says what is wrong with it."""
     found = as_object(line)
     if found.get("_skipme"):
-        return Entry(0.0, 0.0, 0, skip=True)
+        return Entry(0.0, 0.0, 0, skip=True, stored=False)
     name = name_of(found, path_of(found, folder))
     duration, offset = number(found, "duration"), number(found, "offset", 0.0)
     if duration <= 0:
@@ -27,8 +28,11 @@ def parse(line: bytes, folder: str) -> Entry:
         )
     if offset < 0:
         raise ValueError(f"offset is {offset:g} s, it must not be below 0")
+    stored = found.get("feature_path") is not None
+    if stored and not isinstance(found.get("feature_key"), str):
+        raise ValueError("has a feature_path and no feature_key; see `hark extract`")
     digest = blake2b(name.encode(), digest_size=8).digest()
-    return Entry(duration, offset, int.from_bytes(digest, "little"), skip=False)
+    return Entry(duration, offset, int.from_bytes(digest, "little"), skip=False, stored=stored)
 
 
 def as_object(line: bytes) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from research.config import Data
 from research.contracts import Batch, Seq
-from research.data import audio
-from research.data.manifest import Manifest
+from research.data import audio, features
+from research.data.manifest import Manifest, Utterance
 from research.data.plan import Item
 from research.errors import HarkError
 
-Samples = NDArray[np.float32]  # (N,)
+Samples = NDArray[np.float32]  # (N,), or (T, C) of features
 TRIES = 20  # noise clips in a row that may be broken
 
 
@@ -24,6 +24,7 @@ class Loaded:
 
     epoch: int
     batch: Batch | None = None  # None when none of its utterances could be read
+    rows: list[int] = field(default_factory=list)  # the utterances that could be read
     seconds: float = 0.0  # of speech
     padded: float = 0.0  # of speech and padding
     converted: int = 0  # utterances that were resampled or averaged to mono
@@ -32,10 +33,16 @@ class Loaded:
 
 
 class Loader:
-    """Reads speech, and one clip of noise for every utterance where there is a noise corpus."""
+    """Reads speech, and one clip of noise for every utterance where there is a noise corpus.
+
+    Of a manifest of stored features, `Batch.audio` is (B, T, L * D): what `StoredUpstream` takes.
+    """
 
     def __init__(self, speech: Manifest, noise: Manifest | None, cfg: Data, seed: int) -> None:
+        if noise is not None and speech.stored:
+            raise HarkError("data.noise: no noise can be added to stored features; leave it out")
         self.speech, self.noise, self.cfg, self.seed = speech, noise, cfg, seed
+        self.rate = 1 / features.layout(speech).period if speech.stored else float(cfg.sample_rate)
 
     def load(self, item: Item) -> Loaded:
         """Read a batch. Utterances that cannot be decoded are left out and told; HarkError under `data.strict`."""
@@ -43,22 +50,28 @@ class Loader:
         for row in item.rows.tolist():
             one = self.speech.utterance(row)
             try:
-                clip = self.read(one.path, one.offset, one.duration)
+                clip = self.hear(row, one)
             except audio.UndecodableError as error:
                 loaded.bad.append(str(error))
                 continue
             loaded.converted += clip.converted
             speech.append(clip.samples)
             ids.append(one.id)
+            loaded.rows.append(row)
             if self.noise is not None:
                 rng = np.random.default_rng((self.seed, item.epoch, row))
                 noise.append(self.draw(self.noise, len(clip.samples), rng, loaded.bad_noise))
         if speech:
             batch = Batch.clean(pad(speech), noise=pad(noise) if noise else None, ids=ids)
             loaded.batch = batch
-            loaded.seconds = int(batch.audio.lengths.sum()) / self.cfg.sample_rate
-            loaded.padded = batch.audio.x.numel() / self.cfg.sample_rate
+            loaded.seconds = int(batch.audio.lengths.sum()) / self.rate
+            loaded.padded = batch.audio.x.shape[:2].numel() / self.rate
         return loaded
+
+    def hear(self, row: int, one: Utterance) -> audio.Clip:
+        if self.speech.stored:
+            return audio.Clip(features.frames(self.speech, row).numpy(), converted=False)
+        return self.read(one.path, one.offset, one.duration)
 
     def read(self, path: str, offset: float, duration: float) -> audio.Clip:
         return audio.read(path, offset, duration, self.cfg.sample_rate, strict=self.cfg.strict)
@@ -87,6 +100,7 @@ def white(size: int, rng: np.random.Generator) -> Samples:
 
 
 def pad(clips: list[Samples]) -> Seq:
-    """Put clips of N_i samples into one batch, zeros on the right."""
+    """Put clips of N_i samples, or features of T_i frames, into one batch, zeros on the right."""
     lengths = torch.tensor([len(clip) for clip in clips])  # (B,)
-    return Seq(pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True), lengths)  # (B, N)
+    padded = pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True)  # (B, N, ...)
+    return Seq(padded, lengths)

@@ -50,6 +50,15 @@ class Manifest:
         """Seconds, (U,)."""
         return np.ascontiguousarray(self.rows["duration"])
 
+    @property
+    def stored(self) -> bool:
+        """Whether its utterances are features that `hark extract` wrote."""
+        return bool(self.rows["stored"][0])
+
+    def folder(self, i: int) -> str:
+        """Where relative paths of utterance `i` start."""
+        return str(self.sources[self.rows["source"][i]].path.parent)
+
     def extra(self, i: int) -> dict[str, Any]:
         """Everything that the line of utterance `i` says: text, phones, labels, ..."""
         source = self.sources[self.rows["source"][i]]
@@ -61,7 +70,7 @@ class Manifest:
 
     def utterance(self, i: int) -> Utterance:
         row, found = self.rows[i], self.extra(i)  # noqa: S610  not Django's
-        path = path_of(found, str(self.sources[row["source"]].path.parent))
+        path = path_of(found, self.folder(i))
         return Utterance(name_of(found, path), path, float(row["offset"]), float(row["duration"]))
 
     def where(self, i: int) -> str:
@@ -87,6 +96,7 @@ def load(paths: Sequence[str | Path], cfg: Data, *, headers: bool = True) -> Man
     manifest = Manifest(sources, np.concatenate(parts), {})
     manifest = within(manifest, cfg)
     check_ids(manifest)
+    check_stored(manifest)
     if cfg.strict:
         check_strict(manifest, cfg.sample_rate)
     return manifest
@@ -127,6 +137,13 @@ def check_ids(manifest: Manifest) -> None:
                 f"{manifest.where(second)}: id '{name}' is taken by {manifest.where(first)}; "
                 'leave one line out or give them different "id"s'
             )
+
+
+def check_stored(manifest: Manifest) -> None:
+    """HarkError when some utterances are stored features and others audio."""
+    for i in np.flatnonzero(manifest.rows["stored"] != manifest.stored)[:1]:
+        other = "features" if manifest.stored else "audio"
+        raise HarkError(f"{manifest.where(i)}: is not of the kind of {manifest.where(0)}, which is {other}")
 
 
 def check_strict(manifest: Manifest, sample_rate: int) -> None:

@@ -25,6 +25,7 @@ ROW = np.dtype(
         ("offset", "f8"),  # s into the file
         ("key", "u8"),  # hash of the id
         ("skip", "?"),  # marked `_skipme`
+        ("stored", "?"),  # names features: its audio need not be here
         ("start", "i8"),  # of the line, bytes into the manifest
         ("size", "i4"),  # of the line, bytes
         ("line", "i4"),  # its number, from 1
@@ -90,7 +91,7 @@ def read_headers(path: Path, now: Sequence[int], rows: Rows) -> None:
 
     A header that cannot be read stays unknown: decoding will tell, and count. What is known is saved as it comes.
     """
-    todo = np.flatnonzero((rows["rate"] == 0) & ~rows["skip"])
+    todo = np.flatnonzero((rows["rate"] == 0) & ~rows["skip"] & ~rows["stored"])
     if len(todo) == 0:
         return
     wrong: list[str] = []

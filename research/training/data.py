@@ -9,7 +9,7 @@ from rich.table import Table
 
 from research.config import Config, Reader
 from research.contracts import Batch, Seq, Stat
-from research.data import manifest, torch_reader
+from research.data import features, manifest, torch_reader
 from research.data.loader import Loaded, Loader
 from research.data.plan import Plan, by_budget, in_order
 from research.data.stream import Read, once, stream
@@ -51,6 +51,7 @@ class Source:
         durations = self.speech.durations
         group = ranks.size * cfg.train.accumulate
         self.plan = Plan(durations, *by_budget(durations, data), group=group, seed=cfg.run.seed)
+        self.nothing = blank(self.speech) if self.speech.stored else silence(data.sample_rate)
         self.bad = self.converted = 0
 
     def train(self, step: int) -> Iterator[Fed]:
@@ -61,7 +62,7 @@ class Source:
         for loaded in stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start):
             self.bad += len(loaded.bad)
             self.converted += loaded.converted
-            yield feed(loaded, self.cfg.data.sample_rate)
+            yield feed(loaded, self.nothing)
 
     def valid(self) -> Iterator[tuple[int, Batch]]:
         """Numbered batches of this rank's share of the held-out utterances, the same every time.
@@ -73,10 +74,10 @@ class Source:
         items = in_order(self.held_out.durations, *by_budget(self.held_out.durations, self.cfg.data))
         ranks = self.ranks
         if ranks.rank >= len(items):
-            yield ranks.rank, silence(self.cfg.data.sample_rate)
+            yield ranks.rank, self.nothing
         read = once(loader, items, self.read, rank=ranks.rank, world=ranks.size)
         for k, loaded in enumerate(read):
-            yield k * ranks.size + ranks.rank, feed(loaded, self.cfg.data.sample_rate).batch
+            yield k * ranks.size + ranks.rank, feed(loaded, self.nothing).batch
 
     def summary(self) -> Table:
         return summarize(self.speech, self.plan, self.cfg.data.sample_rate).table()
@@ -86,9 +87,9 @@ class Source:
         return {"bad_utterances": float(self.bad), "converted_utterances": float(self.converted)}
 
 
-def feed(loaded: Loaded, sample_rate: int) -> Fed:
-    """Make what was read into a step's batch; one that lost all its rows becomes silence, which counts nothing."""
-    batch = loaded.batch or silence(sample_rate)
+def feed(loaded: Loaded, nothing: Batch) -> Fed:
+    """Make what was read into a step's batch; `nothing` where it lost all its rows."""
+    batch = loaded.batch or nothing
     padding = Stat(torch.tensor(loaded.padded - loaded.seconds), loaded.padded)
     return Fed(batch, loaded.seconds, padding)
 
@@ -98,6 +99,13 @@ def silence(sample_rate: int) -> Batch:
     size = sample_rate // 10
     nothing = Seq(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([0]))
     return Batch.clean(Seq(torch.zeros(1, size), torch.tensor([size])), labels=nothing, ids=[""])
+
+
+def blank(speech: manifest.Manifest) -> Batch:
+    """Give one frame of zeros without a label, where utterances are stored features."""
+    nothing = Seq(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([0]))
+    frame = torch.zeros(1, 1, features.layout(speech).width)  # (1, 1, L D)
+    return Batch.clean(Seq(frame, torch.tensor([1])), labels=nothing, ids=[""])
 
 
 def one_by_one(ranks: Ranks, load: Callable[[], T]) -> T:
