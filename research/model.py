@@ -33,9 +33,39 @@ class Upstream(nn.Module):
         return encoded
 
     @property
-    def layers(self) -> range:
+    def layers(self) -> Sequence[int]:
         """Layer 0 is what the first block reads, layer k what block k gives."""
         return range(self.depth + 1)
+
+
+class StoredUpstream(Upstream):
+    """Layers that `hark extract` stored, in place of the encoder that made them; nothing in it is trained."""
+
+    def __init__(
+        self, *, layers: Sequence[int], depth: int, dim: int, period: float, sample_rate: int
+    ) -> None:
+        nn.Module.__init__(self)  # there is no frontend and no encoder
+        self.stored = tuple(layers)
+        self.dim, self.depth, self.sample_rate, self.period = dim, depth, sample_rate, period
+
+    def forward(self, audio: Seq, layers: Sequence[int] | None = None) -> Encoded:
+        """(B, T, L * D), the stored layers side by side -> Encoded; `last` is the deepest of them.
+
+        HarkError: a layer is not stored.
+        """
+        parts = dict(zip(self.stored, audio.x.split(self.dim, -1), strict=True))  # each (B, T, D)
+        layers = self.stored if layers is None else layers
+        for layer in layers:
+            if layer not in parts:
+                raise HarkError(
+                    f"layer {layer}: is not stored; stored are {', '.join(map(str, self.stored))}"
+                )
+        return Encoded(audio.replace(parts[max(parts)]), [parts[layer] for layer in layers])
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """The layers that are stored."""
+        return self.stored
 
 
 def build_upstream(frontend: Frontend.Config, encoder: Encoder.Config) -> Upstream:
