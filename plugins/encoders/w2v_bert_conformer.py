@@ -40,7 +40,14 @@ class W2vBertConformer(Encoder):
     It reads `frontend=fbank`, at 20 ms. Attention is whole; distances beyond `left` and `right` are one.
     """
 
-    example = ("frontend=fbank", "encoder.dim=64", "encoder.depth=2", "encoder.heads=4", "encoder.kernel=7")
+    example = (
+        "frontend=fbank",
+        "encoder.dim=64",
+        "encoder.ff_dim=256",
+        "encoder.depth=2",
+        "encoder.heads=4",
+        "encoder.kernel=7",
+    )
     stride = 1
 
     @dataclass(kw_only=True)
@@ -49,7 +56,7 @@ class W2vBertConformer(Encoder):
         depth: int = 24
         heads: int = 16
         kernel: int = 31  # frames of the depthwise convolution
-        ff_mult: int = 4
+        ff_dim: int = 4096  # inside the feed-forwards
         left: int = 64  # frames back that attention tells apart
         right: int = 8  # frames ahead
         dropout: float = 0.0
@@ -81,7 +88,7 @@ class W2vBertConformer(Encoder):
 
 def block(cfg: W2vBertConformer.Config) -> Block:
     def feed_forward() -> FeedForward:
-        return FeedForward(cfg.dim, cfg.ff_mult * cfg.dim, bias=True, dropout=cfg.dropout)
+        return FeedForward(cfg.dim, cfg.ff_dim, bias=True, dropout=cfg.dropout)
 
     reach = (cfg.left, cfg.right)
     return Block(
@@ -108,5 +115,5 @@ def refuse(cfg: W2vBertConformer.Config) -> None:
             raise HarkError(f"encoder.{key}={getattr(cfg, key)}: choose a share from 0 to below 1")
 
 
-preset("w2v_bert_conformer_tiny", W2vBertConformer.Config(dim=64, depth=2, heads=4, kernel=7))
+preset("w2v_bert_conformer_tiny", W2vBertConformer.Config(dim=64, ff_dim=256, depth=2, heads=4, kernel=7))
 preset("w2v_bert_conformer_large", W2vBertConformer.Config())
