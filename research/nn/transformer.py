@@ -6,7 +6,6 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import weight_norm
 
 from research.nn.attention import Attention, Layout
 from research.nn.dropout import Dropout
@@ -32,16 +31,28 @@ class PositionConv(nn.Module):
     def __init__(self, dim: int, kernel: int, groups: int, norm: PositionNorm) -> None:
         super().__init__()
         self.norm = norm
-        conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
-        nn.init.normal_(conv.weight, std=math.sqrt(4 / (kernel * dim)))
-        conv.bias = nn.Parameter(torch.zeros(dim))
-        self.conv = weight_norm(conv, dim=2) if norm is PositionNorm.weight else conv
+        self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
+        nn.init.normal_(self.conv.weight, std=math.sqrt(4 / (kernel * dim)))
+        self.conv.bias = nn.Parameter(torch.zeros(dim))
+        if norm is PositionNorm.weight:
+            self.gain = nn.Parameter(size_of_taps(self.conv.weight).detach().clone())
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, D), bool (B, T) -> (B, T, D)."""
-        y = self.conv((x * valid[..., None]).transpose(1, 2))  # (B, D, T), or T + 1 where the kernel is even
+        weight = self.conv.weight  # (D, D / groups, K)
+        if self.norm is PositionNorm.weight:
+            weight = weight * (self.gain / size_of_taps(weight))
+        inside = (x * valid[..., None]).transpose(1, 2)  # (B, D, T)
+        y = F.conv1d(
+            inside, weight, self.conv.bias, padding=self.conv.padding, groups=self.conv.groups
+        )  # (B, D, T), or T + 1 where the kernel is even
         y = y[..., : x.size(1)].transpose(1, 2)  # (B, T, D)
         return F.gelu(F.layer_norm(y, y.shape[-1:]) if self.norm is PositionNorm.layer else y)
+
+
+def size_of_taps(weight: Tensor) -> Tensor:
+    """Length of everything that one tap of a kernel holds: (D, C, K) -> (1, 1, K) (arXiv 1602.07868)."""
+    return weight.square().sum((0, 1), keepdim=True).sqrt()
 
 
 class Block(nn.Module):

@@ -38,9 +38,13 @@ NAMES = {  # hark's module or parameter -> Hugging Face's; {} is an index
     "encoder.layers.{}.down": ["encoder.layers.{}.feed_forward.output_dense"],
     "encoder.layers.{}.norm": ["encoder.layers.{}.final_layer_norm"],
 }
-POSITIONS = {  # the same of the position convolutions, which one kind has many of
-    PositionNorm.weight: "encoder.pos_conv_embed.conv",
-    PositionNorm.layer: "encoder.pos_conv_embed.layers.{}.conv",
+POSITIONS = {  # the same of the position convolutions: one with a norm of its weights, or several
+    PositionNorm.weight: {
+        "encoder.positions.{}.conv.bias": ["encoder.pos_conv_embed.conv.bias"],
+        "encoder.positions.{}.gain": ["encoder.pos_conv_embed.conv.parametrizations.weight.original0"],
+        "encoder.positions.{}.conv.weight": ["encoder.pos_conv_embed.conv.parametrizations.weight.original1"],
+    },
+    PositionNorm.layer: {"encoder.positions.{}.conv": ["encoder.pos_conv_embed.layers.{}.conv"]},
 }
 WEIGHT_NORM = {
     "conv.weight_g": "conv.parametrizations.weight.original0",
@@ -224,6 +228,6 @@ def theirs(name: str, encoder: Any) -> list[str]:
     """Give Hugging Face's keys for one key of hark's state; more than one are stacked."""
     numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
     template = re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)
-    names = NAMES | {"encoder.positions.{}.conv": [POSITIONS[encoder.position_norm]]}
+    names = NAMES | POSITIONS[encoder.position_norm]
     module = next(module for module in names if f"{template}.".startswith(f"{module}."))
     return [key.format(*numbers) + template.removeprefix(module) for key in names[module]]
