@@ -9,6 +9,7 @@ from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Se
 from research.errors import HarkError
 from research.nn.contrast import contrast
 from research.nn.functional import histogram, masked_ce, perplexity, select
+from research.nn.mel import standardize
 from research.nn.modules import CodeHead, MaskToken
 from research.registry import register
 
@@ -18,6 +19,15 @@ class Fill(Enum):
 
     learned = "learned"  # one trained vector
     random = "random"  # a fresh random vector for each frame
+
+
+class TargetNorm(Enum):
+    """How latents are normalised before they are quantized, without trained parameters."""
+
+    layer = "layer"  # each frame over its dimensions
+    instance = (
+        "instance"  # each dimension over the frames of the utterance: what all frames share is no target
+    )
 
 
 @register("wav2vec2")
@@ -47,6 +57,8 @@ class Wav2Vec2(Objective):
         negatives: int = 100
         temperature: float = 0.1
         diversity: float = 0.1  # weight of the quantizer's penalty
+        target_norm: TargetNorm = TargetNorm.layer
+        target_grad: float = 1.0  # factor on the gradient that targets send back into `embed`
         fill: Fill = Fill.learned
         feature_penalty: float = 0.0  # weight of the mean square of a frontend that is trained
 
@@ -77,8 +89,9 @@ class Wav2Vec2(Objective):
         target = z if noisy is clean else self.encoder.embed(clean)  # (B, T, D)
         mask = self.masking(z.lengths, z.x.size(1))  # (B, T)
         h = self.encoder.context(self.fill(z, mask), (self.layer,))
-        latents = select(target.x, mask).float()  # (M, D)
-        codes: Codes = self.quantizer(F.layer_norm(latents, latents.shape[1:]))  # ids (M, G), vectors (M, C)
+        latents = select(self.normalize(target), mask)  # (M, D)
+        latents = torch.lerp(latents.detach(), latents, self.cfg.target_grad)
+        codes: Codes = self.quantizer(latents)  # ids (M, G), vectors (M, C)
         assert codes.vectors is not None
         c = self.project_context(select(h.layers[0], mask))  # (M, P)
         y = self.project_target(codes.vectors)  # (M, P)
@@ -106,6 +119,14 @@ class Wav2Vec2(Objective):
             stat = Stat(square.detach(), n)
             loss = loss.plus(Loss(square, n, {"feature_penalty": stat}), self.cfg.feature_penalty)
         return loss
+
+    def normalize(self, z: Seq) -> Tensor:  # (B, T, D) -> fp32 (B, T, D)
+        x = z.x.float()
+        match self.cfg.target_norm:
+            case TargetNorm.layer:
+                return F.layer_norm(x, x.shape[2:])
+            case TargetNorm.instance:
+                return standardize(x, z.valid, (1,))
 
     def fill(self, z: Seq, mask: Tensor) -> Seq:  # (B, T, D), (B, T)
         if self.cfg.fill is Fill.learned:

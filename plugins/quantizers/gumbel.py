@@ -15,7 +15,8 @@ class Gumbel(Quantizer):
     """Trained product quantizer with a straight-through Gumbel softmax (wav2vec 2.0, arXiv 2006.11477, section 2).
 
     In training `vectors` are of codes drawn by the softmax, `drawn`; `ids` are always the likeliest codes. The
-    penalty is the paper's diversity loss (eq. 4), 0 when all codes are used alike. Scores are fp32 under any autocast.
+    penalty is the diversity loss in the form of the paper's code: 1 - perplexity / V of the mean softmax over all
+    inputs, 0 when all codes are used alike. Scores are fp32 under any autocast.
     """
 
     example = ("objective=wav2vec2", "quantizer.codes=8", "quantizer.dim=16")

@@ -25,8 +25,7 @@ def contrast(
     with torch.autocast(device.type, enabled=False):
         grid = [spread(F.normalize(x.float(), dim=-1), row, place, len(counts), width) for x in (h, y)]
         cosine = (grid[0] @ grid[1].mT)[row, place] / temperature  # (M, width)
-        drawn = (torch.rand(len(h), negatives, device=device) * others).long()  # (M, K)
-        drawn = (drawn + (drawn >= place[:, None])).clamp(max=width - 1)  # a frame is no distractor of itself
+        drawn = draw(place, others, negatives).clamp(max=width - 1)  # (M, K)
         wrong = (others < 1).expand_as(drawn)  # (M, K)
         if ids is not None and len(ids):
             there = (starts[:, None] + drawn).clamp(max=len(ids) - 1)  # (M, K)
@@ -35,6 +34,12 @@ def contrast(
         own = cosine.gather(1, place[:, None])  # (M, 1)
         total = (torch.cat([own, away], 1).logsumexp(1) - own[:, 0]).sum()
     return Loss(total, len(h), stats(own.detach(), away.detach(), wrong))
+
+
+def draw(place: Tensor, others: Tensor, negatives: int) -> Tensor:
+    """Places (M, K) of distractors in the row of each frame, which has `others` (M, 1) frames beside it."""
+    drawn = (torch.rand(len(place), negatives, device=place.device) * others).long()  # (M, K)
+    return drawn + (drawn >= place[:, None])  # a frame is no distractor of itself
 
 
 def places(counts: Tensor) -> tuple[Tensor, Tensor]:
