@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,27 +12,35 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from research import registry
-from research.config import Config
+from research.config import Config, Training
 from research.errors import HarkError, nearest
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
-CHOICES = (*registry.PARTS, "schedule")
+
+R = TypeVar("R", bound=Training)
 
 
 @dataclass
-class Composed:
+class Composed(Generic[R]):
     """A config, with what was typed to get it."""
 
-    config: Config
+    config: R
     choices: dict[str, str]  # plugin kind, or schedule -> name
     overrides: list[str]
 
 
-def groups() -> dict[str, list[str]]:
-    """Give every group that an override can choose from, with its names."""
-    known = {kind: registry.names(kind) for kind in CHOICES}
-    for folder in ("experiment", "cluster"):
-        known[folder] = sorted(path.stem for path in (SWEEPS / folder).glob("*.yaml"))
+def choices_of(root: type[Training]) -> list[str]:
+    """Plugin kinds, and `schedule`, of which a root config holds one each."""
+    return [item.name for item in fields(root) if registry.names(item.name)]
+
+
+def groups(root: type[Training]) -> dict[str, list[str]]:
+    """Give every group that an override can choose from, with its names: plugins, and folders of recipes."""
+    known = {}
+    for choice in vars(root())["defaults"]:
+        for group in choice if isinstance(choice, dict) else ():
+            recipes = sorted(path.stem for path in (SWEEPS / group).glob("*.yaml"))
+            known[group] = registry.names(group) or recipes
     return known
 
 
@@ -54,10 +62,10 @@ def check_group(override: str, group: str, name: Any, known: Mapping[str, list[s
         raise HarkError(f"{override}: no {group} is called '{name}'{hint} (there are: {there})")
 
 
-def check_overrides(overrides: Sequence[str]) -> None:
+def check_overrides(root: type[Training], overrides: Sequence[str]) -> None:
     """Refuse unknown groups, names and sections before Hydra does, in plainer words."""
-    known = groups()
-    sections = [item.name for item in fields(Config) if item.name != "defaults"]
+    known = groups(root)
+    sections = [item.name for item in fields(root) if item.name != "defaults"]
     for override in overrides:
         try:
             parsed = OverridesParser.create().parse_override(override)
@@ -70,24 +78,29 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise HarkError(f"{override}: unknown key '{key}'{nearest(key, [*known, *sections])}")
 
 
-def compose_config(overrides: Sequence[str]) -> Composed:
-    """Compose the root config with `overrides`; HarkError names the key or value that is wrong."""
+def compose_config(overrides: Sequence[str]) -> Composed[Config]:
+    """Compose the config of a pretraining; HarkError names the key or value that is wrong."""
+    return compose_root(Config, overrides)
+
+
+def compose_root(root: type[R], overrides: Sequence[str]) -> Composed[R]:
+    """Compose a root config, which Hydra's store holds under its name in small letters; HarkError as above."""
     registry.load_plugins()
-    check_overrides(overrides)
+    check_overrides(root, overrides)
     try:
         with initialize_config_dir(str(SWEEPS), version_base="1.3", job_name="hark"):
-            raw = compose("config", list(overrides), return_hydra_config=True)
-        choices = {kind: str(raw.hydra.runtime.choices[kind]) for kind in CHOICES}
+            raw = compose(root.__name__.lower(), list(overrides), return_hydra_config=True)
+        choices = {kind: str(raw.hydra.runtime.choices[kind]) for kind in choices_of(root)}
         with open_dict(raw):
             raw.pop("hydra")
         config = OmegaConf.to_object(raw)
     except (HydraException, OmegaConfBaseException) as error:
-        raise HarkError(explain(error, overrides)) from None
-    assert isinstance(config, Config)
+        raise HarkError(explain(root, error, overrides)) from None
+    assert isinstance(config, root)
     return Composed(config, choices, list(overrides))
 
 
-def explain(error: Exception, overrides: Sequence[str]) -> str:
+def explain(root: type[Training], error: Exception, overrides: Sequence[str]) -> str:
     """Tell an error of Hydra or OmegaConf in one line."""
     cause: BaseException = error
     while cause.__cause__ is not None:
@@ -96,16 +109,16 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
         if f"'{key}'" in str(error) or override in str(error):
-            known = [*keys(Config), *_plugin_keys(overrides)]
+            known = [*keys(root), *_plugin_keys(root, overrides)]
             hint = nearest(key, known) if "not in" in line or "not in struct" in str(error) else ""
             return f"{override}: {line}{hint}"
     return line
 
 
-def _plugin_keys(overrides: Sequence[str]) -> Iterator[str]:
+def _plugin_keys(root: type[Training], overrides: Sequence[str]) -> Iterator[str]:
     """Keys of the plugins that the overrides choose, and of all others of a kind that is left to its default."""
     chosen = dict(o.split("=", 1) for o in overrides if "=" in o)
-    for kind in CHOICES:
+    for kind in choices_of(root):
         for name in [chosen[kind]] if kind in chosen else registry.names(kind):
             yield from keys(registry.config_of(kind, name), f"{kind}.")
 

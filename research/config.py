@@ -95,7 +95,23 @@ class Log:
 
 
 @dataclass(kw_only=True)
-class Config:
+class Training:
+    """What every root config has: all that the training loop reads."""
+
+    augmentation: Augmentation.Config = MISSING
+    schedule: Schedule = MISSING
+    run: Run = field(default_factory=Run)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    log: Log = field(default_factory=Log)
+
+
+@dataclass(kw_only=True)
+class Config(Training):
+    """Pretraining."""
+
     defaults: list[Any] = field(
         default_factory=lambda: [
             "_self_",
@@ -115,15 +131,7 @@ class Config:
     encoder: Encoder.Config = MISSING
     quantizer: Quantizer.Config = MISSING
     masking: Masking.Config = MISSING
-    augmentation: Augmentation.Config = MISSING
-    schedule: Schedule = MISSING
-    run: Run = field(default_factory=Run)
-    data: Data = field(default_factory=Data)
-    train: Train = field(default_factory=Train)
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    log: Log = field(default_factory=Log)
-    init: Any = None  # where the first weights come from; see research.interop.initialise
+    init: Any = None  # a path, or a list of paths and mappings: first weights; see research/interop/origin.py
 
 
 ConfigStore.instance().store(name="config", node=Config)

@@ -20,18 +20,20 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from research import registry
-from research.config import Config
+from research.config import Config, Training
 from research.errors import HarkError
 from research.files import write
 
 SCHEMA = 1
 ROOT = Path(__file__).parents[1]
+
+R = TypeVar("R", bound=Training)
 
 
 def identity(config: Any) -> Any:
@@ -51,18 +53,18 @@ def identity(config: Any) -> Any:
     return config
 
 
-def signature(config: Config) -> str:
+def signature(config: Training) -> str:
     """Ten hex digits that are equal for equal computations. The run's name is no part of it."""
     parts = identity(config)
     parts["run"].pop("name")
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
-def folder(config: Config) -> Path:
+def folder(config: Training) -> Path:
     return Path(config.run.folder) / f"{config.run.name}-{signature(config)}"
 
 
-def create(config: Config, choices: dict[str, str], overrides: list[str]) -> Path:
+def create(config: Training, choices: dict[str, str], overrides: list[str]) -> Path:
     """Make the folder of a run, or find it: the same signature is the same run."""
     path = folder(config)
     path.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ def only_one(path: Path) -> Iterator[None]:
         yield
 
 
-def values_of(config: Config) -> dict[str, Any]:
+def values_of(config: Training) -> dict[str, Any]:
     """Give a config as plain values, enums by name."""
     values = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     assert isinstance(values, dict)
@@ -94,20 +96,25 @@ def values_of(config: Config) -> dict[str, Any]:
 
 
 def load_config(path: Path) -> Config:
-    """Read the config of a run folder back into its types. The plugins must be loaded."""
+    """Read the config of a pretraining's folder back into its types. The plugins must be loaded."""
+    return load_root(Config, path)
+
+
+def load_root(root: type[R], path: Path) -> R:
+    """Read a root config from its run folder."""
     file = path / "config.yaml"
     if not file.exists():
         raise HarkError(f"{path}: no run is here (config.yaml is missing)")
     values = OmegaConf.load(file)
     assert isinstance(values, DictConfig)
-    root = OmegaConf.structured(Config())
+    structure = OmegaConf.structured(root())
     try:
         for kind, name in values.pop("plugins").items():
-            root[kind] = OmegaConf.structured(registry.config_of(kind, name))
-        config = OmegaConf.to_object(OmegaConf.merge(root, values))
+            structure[kind] = OmegaConf.structured(registry.config_of(kind, name))
+        config = OmegaConf.to_object(OmegaConf.merge(structure, values))
     except OmegaConfBaseException as error:
         raise HarkError(f"{file}: {str(error).splitlines()[0]}") from None
-    assert isinstance(config, Config)
+    assert isinstance(config, root)
     return config
 
 

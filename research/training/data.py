@@ -7,10 +7,11 @@ from typing import TypeVar
 import torch
 from rich.table import Table
 
-from research.config import Config, Reader
+from research.config import Reader, Training
 from research.contracts import Batch, Seq, Stat
 from research.data import features, manifest, torch_reader
 from research.data.loader import Loaded, Loader
+from research.data.manifest import Manifest
 from research.data.plan import Plan, by_budget, in_order
 from research.data.stream import Read, once, stream
 from research.data.summary import summarize
@@ -40,7 +41,7 @@ def reader(choice: Reader) -> Read:
 class Source:
     """All the data of a run."""
 
-    def __init__(self, cfg: Config, ranks: Ranks) -> None:
+    def __init__(self, cfg: Training, ranks: Ranks) -> None:
         if not cfg.data.train:
             raise HarkError("data.train names no manifest: type data.train=[path/to/train.jsonl]")
         self.cfg, self.ranks, self.read = cfg, ranks, reader(cfg.data.reader)
@@ -62,7 +63,7 @@ class Source:
         for loaded in stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start):
             self.bad += len(loaded.bad)
             self.converted += loaded.converted
-            yield feed(loaded, self.nothing)
+            yield self.feed(loaded, self.speech)
 
     def valid(self) -> Iterator[tuple[int, Batch]]:
         """Numbered batches of this rank's share of the held-out utterances, the same every time.
@@ -70,14 +71,24 @@ class Source:
         A rank that has none left still gets one, of silence: all ranks make the same collective calls.
         """
         assert self.held_out is not None
-        loader = Loader(self.held_out, self.noise, self.cfg.data, seed=0)
-        items = in_order(self.held_out.durations, *by_budget(self.held_out.durations, self.cfg.data))
+        return self.in_order(self.held_out)
+
+    def in_order(self, speech: Manifest) -> Iterator[tuple[int, Batch]]:
+        """Numbered batches of this rank's share of some utterances, from short to long."""
+        loader = Loader(speech, self.noise, self.cfg.data, seed=0)
+        items = in_order(speech.durations, *by_budget(speech.durations, self.cfg.data))
         ranks = self.ranks
         if ranks.rank >= len(items):
             yield ranks.rank, self.nothing
         read = once(loader, items, self.read, rank=ranks.rank, world=ranks.size)
         for k, loaded in enumerate(read):
-            yield k * ranks.size + ranks.rank, feed(loaded, self.nothing).batch
+            yield k * ranks.size + ranks.rank, self.feed(loaded, speech).batch
+
+    def feed(self, loaded: Loaded, speech: Manifest) -> Fed:
+        """Make a step's batch of what was read of `speech`; `nothing` where it lost all its rows."""
+        batch = loaded.batch or self.nothing
+        padding = Stat(torch.tensor(loaded.padded - loaded.seconds), loaded.padded)
+        return Fed(batch, loaded.seconds, padding)
 
     def summary(self) -> Table:
         return summarize(self.speech, self.plan, self.cfg.data.sample_rate).table()
@@ -87,13 +98,6 @@ class Source:
         return {"bad_utterances": float(self.bad), "converted_utterances": float(self.converted)}
 
 
-def feed(loaded: Loaded, nothing: Batch) -> Fed:
-    """Make what was read into a step's batch; `nothing` where it lost all its rows."""
-    batch = loaded.batch or nothing
-    padding = Stat(torch.tensor(loaded.padded - loaded.seconds), loaded.padded)
-    return Fed(batch, loaded.seconds, padding)
-
-
 def silence(sample_rate: int) -> Batch:
     """Give a tenth of a second without a label."""
     size = sample_rate // 10
@@ -101,7 +105,7 @@ def silence(sample_rate: int) -> Batch:
     return Batch.clean(Seq(torch.zeros(1, size), torch.tensor([size])), labels=nothing, ids=[""])
 
 
-def blank(speech: manifest.Manifest) -> Batch:
+def blank(speech: Manifest) -> Batch:
     """Give one frame of zeros without a label, where utterances are stored features."""
     nothing = Seq(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([0]))
     frame = torch.zeros(1, 1, features.layout(speech).width)  # (1, 1, L D)

@@ -1,17 +1,23 @@
 """`hark train`: from a config to a trained model, through as many interruptions as it takes."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from research import runs
 from research.compose import Composed
-from research.config import Config
+from research.config import Config, Training
+from research.contracts import Objective, Task
 from research.engine.checkpoint import Checkpoints
 from research.engine.gangs import Ranks, start
 from research.engine.parallel import wrap
-from research.errors import HarkError
+from research.engine.weights import steps
+from research.errors import HarkError, nearest
+from research.interop.initialise import initialise
+from research.interop.origin import origins
 from research.model import assemble, check
 from research.registry import build
 from research.training import optimizer as optim
@@ -24,22 +30,48 @@ from research.training.tracking import Tracker
 from research.training.validation import validate
 
 
-def train(composed: Composed) -> int:
+def train(composed: Composed[Config]) -> int:
     """Train the run that a config is, or go on with it. Exit code 0, or 128 + the signal that stopped it."""
     cfg = composed.config
     check(cfg)  # refuse an illegal combination before anything is touched
+    origins(cfg.init)
+    with processes(cfg.run.device) as (ranks, flag), claim(composed, ranks) as path:
+        source = Source(cfg, ranks)
+        objective = objective_of(cfg)
+        if not steps(path / "checkpoints"):
+            initialise(objective, cfg, path if ranks.rank == 0 else None)
+        return Run(cfg, path, ranks, flag, task=objective, source=source).go()
+
+
+@contextmanager
+def processes(device: str) -> Iterator[tuple[Ranks, StopFlag]]:
+    """Join the ranks of this command and listen for signals; leave both at the end."""
     keep_freed_memory()
-    ranks = start(cfg.run.device)
+    ranks = start(device)
     try:
-        path = runs.folder(cfg)
-        with StopFlag() as flag, ExitStack() as held:
-            if ranks.rank == 0:
-                runs.create(cfg, composed.choices, composed.overrides)
-                held.enter_context(runs.only_one(path))
-            ranks.barrier()
-            return Run(cfg, path, ranks, flag).go()
+        with StopFlag() as flag:
+            yield ranks, flag
     finally:
         ranks.close()
+
+
+@contextmanager
+def claim(composed: Composed[Any], ranks: Ranks) -> Iterator[Path]:
+    """Make or find the folder of a run, and hold it."""
+    path = runs.folder(composed.config)
+    with ExitStack() as held:
+        if ranks.rank == 0:
+            runs.create(composed.config, composed.choices, composed.overrides)
+            held.enter_context(runs.only_one(path))
+        ranks.barrier()
+        yield path
+
+
+def objective_of(cfg: Config) -> Objective:
+    objective = assemble(cfg)
+    if cfg.train.compile:
+        objective.encoder.compile(dynamic=True)
+    return objective
 
 
 @dataclass
@@ -54,27 +86,26 @@ class Progress:
 
 
 class Run:
-    """One process of one run."""
+    """One process of one run: trains any task on what any source feeds it."""
 
-    def __init__(self, cfg: Config, path: Path, ranks: Ranks, flag: StopFlag) -> None:
-        self.cfg, self.path, self.ranks, self.flag = cfg, path, ranks, flag
-        self.source = Source(cfg, ranks)
-        objective = assemble(cfg).to(ranks.device)
-        adamw = optim.adamw(objective, cfg.optimizer)
+    def __init__(
+        self, cfg: Training, path: Path, ranks: Ranks, flag: StopFlag, *, task: Task, source: Source
+    ) -> None:
+        self.cfg, self.path, self.ranks, self.flag, self.source = cfg, path, ranks, flag, source
+        task = task.to(ranks.device)
+        adamw = optim.adamw(task, cfg.optimizer)
         keep = cfg.checkpoint
         self.checkpoints = Checkpoints(
             path / "checkpoints", ranks, keep_last=keep.keep_last, keep_best=keep.keep_best
         )
         self.progress = Progress()
         if state := self.checkpoints.load():
-            objective.load_state_dict(state.model)
+            task.load_state_dict(state.model)
             optim.restore(adamw, state.optimizer)
             self.progress = Progress(**state.trainer)
-        if cfg.train.compile:
-            objective.encoder.compile(dynamic=True)
-        objective.enter(self.progress.step)
+        task.enter(self.progress.step)
         augment = build(cfg.augmentation).to(ranks.device)
-        self.student = Student(objective, wrap(objective, ranks), augment, adamw, ranks, cfg)
+        self.student = Student(task, wrap(task, ranks), augment, adamw, ranks, cfg)
         self.tracker = Tracker(cfg, path, self.progress.step, writes=ranks.rank == 0)
         self.window = Window(StatBag(ranks.device))
         self.valid_loss: float | None = (
@@ -96,10 +127,10 @@ class Run:
     def steps(self) -> int:
         cfg, progress = self.cfg, self.progress
         batches = self.source.train(progress.step)
-        self.student.objective.train()
+        self.student.task.train()
         self.window.start()
         while progress.step < cfg.train.steps:
-            if progress.step in self.student.objective.stages:
+            if progress.step in self.student.task.stages:
                 self.enter()
             stop = self.flag.signal is not None
             outcome = train_step(self.student, batches, progress.step, self.window.bag, stop=stop)
@@ -121,8 +152,8 @@ class Run:
 
     def enter(self) -> None:
         """Begin a stage: the model is wrapped again, for DDP knows no parameters that come or go."""
-        self.student.objective.enter(self.progress.step)
-        self.student.model = wrap(self.student.objective, self.ranks)
+        self.student.task.enter(self.progress.step)
+        self.student.model = wrap(self.student.task, self.ranks)
 
     def count(self, outcome: Outcome) -> None:
         """Book a step; HarkError after too many in a row that were not finite."""
@@ -152,14 +183,20 @@ class Run:
     def validate(self) -> None:
         if self.cfg.data.valid:
             values = validate(self.student, self.source.valid())
-            self.valid_loss = values[self.cfg.checkpoint.best]
+            best = self.cfg.checkpoint.best
+            if best not in values:
+                known = ", ".join(values)
+                raise HarkError(
+                    f"checkpoint.best={best}: validation gives no such metric{nearest(best, values)} (there are: {known})"
+                )
+            self.valid_loss = values[best]
             self.tracker.log(self.progress.step, "valid", values)
             self.window.start()
 
     def save(self) -> None:
         progress, student = self.progress, self.student
-        objective, adamw = student.objective.state_dict(), optim.state_of(student.optimizer)
-        self.checkpoints.save(progress.step, objective, adamw, asdict(progress), self.valid_loss)
+        task, adamw = student.task.state_dict(), optim.state_of(student.optimizer)
+        self.checkpoints.save(progress.step, task, adamw, asdict(progress), self.valid_loss)
         if self.ranks.rank == 0:
             self.tracker.cost(progress.wall, progress.audio, self.ranks.size)
 

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from research.config import Optimizer
-from research.contracts import Objective, Plugin
+from research.contracts import Plugin, Task
 from research.schedules import Schedule
 
 
-def adamw(objective: Objective, cfg: Optimizer) -> torch.optim.AdamW:
-    """Fused AdamW over the objective's groups (arXiv 1711.05101); `lr_scale` of a group stays with the group."""
-    groups = [group for group in objective.param_groups() if group["params"]]
+def adamw(task: Task, cfg: Optimizer) -> torch.optim.AdamW:
+    """Fused AdamW over the task's groups (arXiv 1711.05101); `lr_scale` of a group stays with the group."""
+    groups = [group for group in task.param_groups() if group["params"]]
     for group in groups:
         group.setdefault("lr_scale", unscaled)
     return torch.optim.AdamW(
@@ -56,8 +56,8 @@ def scale_gradients(optimizer: torch.optim.Optimizer, count: Tensor, clip: float
     return norm
 
 
-def end_step(objective: nn.Module, step: int) -> None:
+def end_step(task: nn.Module, step: int) -> None:
     """Tell every plugin in the model that optimizer step number `step` is done."""
-    for module in objective.modules():
+    for module in task.modules():
         if isinstance(module, Plugin):
             module.on_step_end(step)

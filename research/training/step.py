@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from research.config import Config, Precision
-from research.contracts import Augmentation, Batch, Loss, Objective, Stat
+from research.config import Precision, Training
+from research.contracts import Augmentation, Batch, Loss, Stat, Task
 from research.engine.gangs import Ranks
 from research.engine.parallel import no_sync
 from research.training.data import Fed
@@ -22,12 +22,12 @@ from research.training.stats import StatBag
 class Student:
     """The model with all that a step needs of it."""
 
-    objective: Objective
-    model: nn.Module  # the objective itself, or DDP around it
+    task: Task
+    model: nn.Module  # the task itself, or DDP around it
     augment: Augmentation
     optimizer: torch.optim.Optimizer
     ranks: Ranks
-    cfg: Config
+    cfg: Training
 
     def autocast(self) -> AbstractContextManager[object]:
         on = self.cfg.train.precision is Precision.bf16
@@ -77,7 +77,7 @@ def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag
     outcome = read_back(norm, sums)
     if outcome.sound:
         student.optimizer.step()
-        end_step(student.objective, step + 1)
+        end_step(student.task, step + 1)
         for each in [*stats, {"grad_norm": Stat(norm), "lr": Stat(torch.tensor(lr))}]:
             bag.add(each)
     student.optimizer.zero_grad()

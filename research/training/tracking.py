@@ -10,14 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from research import runs
-from research.config import Config
+from research.config import Training
 from research.files import write
 
 
 class Tracker:
     """Write what a run measures. Only rank 0 has one that writes; the others' is silent."""
 
-    def __init__(self, cfg: Config, path: Path, step: int, *, writes: bool) -> None:
+    def __init__(self, cfg: Training, path: Path, step: int, *, writes: bool) -> None:
         self.cfg, self.path, self.writes = cfg, path, writes
         self.wandb: Any = None
         if not writes:
@@ -84,7 +84,7 @@ def keep_until(file: Path, step: int) -> None:
         write(file, "".join(kept))
 
 
-def start_wandb(cfg: Config, path: Path) -> Any:
+def start_wandb(cfg: Training, path: Path) -> Any:
     if cfg.log.wandb == "disabled":
         return None
     import wandb  # noqa: PLC0415  slow to import

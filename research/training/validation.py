@@ -14,10 +14,10 @@ from research.training.step import Student
 def validate(student: Student, batches: Iterable[tuple[int, Batch]]) -> dict[str, float]:
     """Score numbered batches in eval mode; every target of every rank weighs the same."""
     bag = StatBag(student.ranks.device)
-    student.objective.eval()
+    student.task.eval()
     for number, batch in batches:
         seed_all("validation", number)
         loss = student.loss(batch)
         bag.add(loss.stats | {"loss": Stat(loss.total, loss.count)})
-    student.objective.train()
+    student.task.train()
     return bag.pop(student.ranks.all_sum)

@@ -106,7 +106,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     keep_freed_memory()
     one = student(args)
     clock = Clock(one.ranks.device)
-    objective: Any = one.objective
+    objective: Any = one.task
     for owner, name, part in (
         (objective.frontend, "forward", "mel"),
         (objective.encoder, "embed", "subsampling"),
