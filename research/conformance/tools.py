@@ -102,7 +102,7 @@ def student(model: Objective, cfg: Config, ranks: Ranks | None = None) -> Studen
 
 def train(it: Student, batches: Sequence[Batch], first: int = 0) -> StatBag:
     """Take real optimizer steps from number `first`, each over `train.accumulate` of the batches."""
-    it.objective.train()
+    it.task.train()
     bag, fed = StatBag(it.ranks.device), iter([Fed(batch, 1.0, Stat(torch.zeros(()))) for batch in batches])
     for step in range(first, first + len(batches) // it.cfg.train.accumulate):
         if not train_step(it, fed, step, bag, stop=False).sound:

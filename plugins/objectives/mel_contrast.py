@@ -1,0 +1,180 @@
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
+from research.errors import HarkError
+from research.nn.contrast import contrast
+from research.nn.decoder import Decoder, Readout
+from research.nn.functional import histogram, masked_ce, perplexity, select, stack
+from research.nn.norm import BatchNorm, update_running
+from research.nn.separable import Activation, Block
+from research.registry import register
+
+
+@dataclass(kw_only=True)
+class Closing:
+    """The block of another width with which NeMo closes its convolutional encoders. Here the heads begin with it."""
+
+    dim: int = 0  # 0: there is none
+    kernel: int = 11
+    activation: Activation = Activation.relu
+
+
+class MelObjective(Objective):
+    """Tell a masked piece of the mel spectrogram from others of the utterance. Subclasses say what a target is.
+
+    The encoder reads zeros where the mask is, and in bands of frequency beside it. A target is made of the clean
+    frames of one piece, and counts when the mask covers it; utterances may have any number of them.
+    """
+
+    @dataclass(kw_only=True)
+    class Config(Objective.Config):
+        hidden: int = 128  # of the heads
+        upsample: int = 1  # targets per encoder frame, a power of two
+        closing: Closing = field(default_factory=Closing)
+        negatives: int = 100
+        temperature: float = 0.1
+        threshold: float = 0.8  # a target counts when more than this share of its frames was masked
+        freq_masks: int = 3  # bands of frequency
+        freq_width: int = 20  # the most frontend channels in one of them
+
+    cfg: Config
+
+    def __init__(self, cfg: Config, *, parts: Parts, layer: int | None = None) -> None:
+        super().__init__(parts)
+        self.cfg, depth, stride = cfg, self.encoder.depth, self.encoder.stride
+        if cfg.upsample < 1 or cfg.upsample.bit_count() > 1 or stride % cfg.upsample:
+            raise HarkError(f"objective.upsample={cfg.upsample}: choose a power of two that divides {stride}")
+        if not 0 <= cfg.freq_width <= self.frontend.dim:
+            raise HarkError(f"objective.freq_width={cfg.freq_width}: choose 0 to {self.frontend.dim}")
+        if layer is not None and not 1 <= layer <= depth:
+            raise HarkError(f"objective.layer={layer}: choose one of the encoder's layers, 1 to {depth}")
+        self.layer = depth if layer is None else layer
+        self.piece = stride // cfg.upsample  # frames in a target
+        self.heads = nn.ModuleDict()
+        if cfg.closing.dim > 0:
+            self.heads["closing"] = Block(
+                self.encoder.dim, cfg.closing.dim, cfg.closing.kernel, cfg.closing.activation
+            )
+
+    def forward(self, batch: Batch) -> Loss:
+        clean, noisy = self.features(batch)  # (B, S, F)
+        mask = self.masking(clean.lengths, clean.x.size(1))  # (B, S)
+        hit = stack(mask[..., None].float(), self.piece).mean(-1) > self.cfg.threshold  # (B, U)
+        x = select(stack(clean.x, self.piece), hit)  # (M, piece * F)
+        h = self.encoder(self.hide(noisy, mask), (self.layer,))
+        last = self.close(h.last)  # (B, T, D')
+        tap = last if self.layer == self.encoder.depth else h.last.replace(h.layers[0])
+        masked = Stat(torch.tensor(float(mask.sum())), float(clean.lengths.sum()))
+        loss = self.compare(x, tap, last, hit)
+        return Loss(loss.total, loss.count, loss.stats | {"mask_ratio": masked})
+
+    def hide(self, feats: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
+        channels, shape = feats.x.size(2), (len(mask), self.cfg.freq_masks, 1)
+        width = (torch.rand(shape) * (self.cfg.freq_width + 1)).long()  # (B, bands, 1)
+        start = (torch.rand(shape) * (channels - width + 1)).long()
+        place = torch.arange(channels) - start  # (B, bands, F)
+        bands = ((place >= 0) & (place < width)).any(1)  # (B, F)
+        mask, bands = (part.to(feats.x.device, non_blocking=True) for part in (mask, bands))
+        return feats.replace(feats.x.masked_fill(mask[..., None] | bands[:, None], 0.0))
+
+    def close(self, x: Seq) -> Seq:  # (B, T, D) -> (B, T, D')
+        return x.replace(self.heads["closing"](x.x, x.valid)) if "closing" in self.heads else x
+
+    def compare(self, x: Tensor, tap: Seq, last: Seq, hit: Tensor) -> Loss:
+        """Frames of the targets (M, piece * F), what the heads read (B, T, D'), and which targets they are (B, U)."""
+        raise NotImplementedError
+
+    def contrast(self, c: Tensor, y: Tensor, hit: Tensor, ids: Tensor | None = None) -> Loss:
+        k, t = self.cfg.negatives, self.cfg.temperature
+        return contrast(c, y, hit.sum(1), negatives=k, temperature=t, ids=ids)
+
+    def on_step_end(self, step: int) -> None:
+        update_running([module for module in self.heads.modules() if isinstance(module, BatchNorm)])
+
+
+@register("mel_contrast")
+class MelContrast(MelObjective):
+    """Tell a masked piece of the mel spectrogram, linearly projected, from others of the utterance.
+
+    Nothing is quantized: `quantizer` is not read.
+    """
+
+    example = (
+        "encoder=fastconformer_tiny",
+        "encoder.stride=4",
+        "masking.length=16",
+        "objective.negatives=10",
+    )
+
+    @dataclass(kw_only=True)
+    class Config(MelObjective.Config):
+        dim: int = 128  # in which prediction and target are compared
+
+    def __init__(self, cfg: Config, *, parts: Parts) -> None:
+        super().__init__(cfg, parts=parts)
+        width = cfg.closing.dim or self.encoder.dim
+        self.heads["contrast"] = Decoder(width, cfg.hidden, cfg.dim, cfg.upsample)
+        self.target = nn.Linear(self.frontend.dim * self.piece, cfg.dim)
+
+    def compare(self, x: Tensor, tap: Seq, last: Seq, hit: Tensor) -> Loss:
+        return self.contrast(self.heads["contrast"](tap, hit), self.target(x), hit)
+
+
+@register("mel_w2v_bert")
+class MelW2vBERT(MelObjective):
+    """Targets are quantized, and their ids are predicted from the last layer: NeMo's form of w2v-BERT.
+
+    A class is what the books say together, as in NeMo: there are codes ** books of them.
+    """
+
+    example = (
+        "encoder=fastconformer_tiny",
+        "encoder.stride=4",
+        "masking.length=16",
+        "quantizer=gumbel",
+        "quantizer.codes=8",
+        "quantizer.dim=16",
+        "objective.negatives=10",
+    )
+    place: Tensor  # (G,) what a code of each book counts
+
+    @dataclass(kw_only=True)
+    class Config(MelObjective.Config):
+        layer: int | None = None  # whose output is compared; null: the last
+        diversity: float = 0.1  # weight of the quantizer's penalty
+        prediction: float = 0.5  # weight of the masked prediction
+
+    cfg: Config
+
+    def __init__(self, cfg: Config, *, parts: Parts) -> None:
+        super().__init__(cfg, parts=parts, layer=cfg.layer)
+        q = self.quantizer = parts.quantizer(self.frontend.dim * self.piece)
+        width = cfg.closing.dim or self.encoder.dim
+        tapped = width if self.layer == self.encoder.depth else self.encoder.dim
+        classes, up = q.codes**q.books, cfg.upsample
+        if classes > 1_000_000:
+            raise HarkError(
+                f"quantizer.codes={q.codes}: {q.books} books of them are {classes} classes; choose fewer"
+            )
+        linear = Readout(width, classes)
+        self.heads["contrast"] = Decoder(tapped, cfg.hidden, q.dim, up)
+        self.heads["predict"] = linear if up == 1 else Decoder(width, cfg.hidden, classes, up)
+        self.register_buffer("place", q.codes ** torch.arange(q.books), persistent=False)
+
+    def compare(self, x: Tensor, tap: Seq, last: Seq, hit: Tensor) -> Loss:
+        codes = self.quantizer(x)  # ids (M, G), vectors (M, C)
+        drawn = codes.ids if codes.drawn is None else codes.drawn
+        loss = self.contrast(self.heads["contrast"](tap, hit), codes.vectors, hit, drawn)
+        logits = self.heads["predict"](last, hit)[:, None]  # (M, 1, V ** G)
+        classes = (codes.ids * self.place).sum(-1, keepdim=True)  # (M, 1)
+        loss = loss.plus(masked_ce(logits, classes), self.cfg.prediction)
+        used = Stat(histogram(codes.ids, self.quantizer.codes), finish=perplexity)
+        loss = loss.plus(Loss(0 * loss.total, loss.count, {"code_ppl": used}))
+        if codes.penalty is None:
+            return loss
+        penalty = codes.penalty * loss.count
+        stat = Stat(penalty.detach(), loss.count)
+        return loss.plus(Loss(penalty, loss.count, {"penalty": stat}), self.cfg.diversity)
