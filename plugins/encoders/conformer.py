@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from research.nn.conformer import ConformerEncoder
+from research.nn.conformer import ConformerEncoder, ConvNorm
 from research.nn.subsampling import full_striding
 from research.registry import preset, register
 
@@ -23,3 +23,7 @@ class Conformer(ConformerEncoder):
 
 preset("conformer_tiny", Conformer.Config(dim=64, depth=2, heads=4, channels=64, kernel=15))
 preset("conformer_large", Conformer.Config())
+
+# Encoders of arXiv 2108.06209, section 4.2: 0.6 and 1.0 billion parameters
+preset("w2v_bert_xl", Conformer.Config(dim=1024, depth=24, kernel=5, conv_norm=ConvNorm.layer))
+preset("w2v_bert_xxl", Conformer.Config(dim=1024, depth=42, kernel=5, conv_norm=ConvNorm.layer))
