@@ -1,11 +1,12 @@
 """NEST, broken in one way each: the loss as a sum, targets, seeds."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from plugins.objectives.nest import NEST
-from research.contracts import Masking, Seq, Stat
+from plugins.objectives.w2v_bert import Wav2Vec2
+from research.contracts import Loss, Masking, Seq, Stat
 from research.nn.functional import masked_ce, select, stack
 from tests.broken import breaks
 
@@ -53,6 +54,22 @@ class LogsAMean(NEST):
         loss = super().forward(batch)
         mean = loss.total.detach() / max(loss.count, 1)
         return replace(loss, stats=loss.stats | {"ce": Stat(mean, loss.count)})
+
+
+@breaks("padding_changes_nothing__penalty")
+class PenalizesPadding(Wav2Vec2):
+    """The penalty may see a batch as a whole, but not how wide it is."""
+
+    example = Wav2Vec2.example
+
+    @dataclass(kw_only=True)
+    class Config(Wav2Vec2.Config):
+        pass
+
+    def compare(self, batch):
+        loss, h, codes, mask = super().compare(batch)
+        width = batch.audio.x.size(1) / 16_000
+        return loss.plus(Loss(codes.penalty * loss.count, loss.count), width), h, codes, mask
 
 
 @breaks("padding_changes_nothing__frames")
