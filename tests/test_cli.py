@@ -65,7 +65,7 @@ def test_show_prints_the_docstring_and_the_resolved_config(capsys):
         (["show", "objective=nst"], "did you mean 'nest'?"),
         (["train"], "data.train names no manifest"),
         (["train", "data.train=[/nowhere.jsonl]"], "/nowhere.jsonl"),
-        (["probe", "/nowhere"], "/nowhere: no run is here"),
+        (["probe", "/nowhere"], "/nowhere: nothing is here"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, words, capsys, tmp_path, monkeypatch):

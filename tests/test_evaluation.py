@@ -21,10 +21,11 @@ from research.errors import HarkError
 from research.evaluation import command, features, records, splits
 from research.evaluation.records import PRETRAINED, RANDOM, Found, Key, Setting
 from research.evaluation.speech import gather
-from research.model import assemble
+from research.model import Upstream, assemble, build_upstream
 from tests.sentences import answers, write_manifest
 
-COMMON = Setting(step=7, train=3, dev=2, test=3, seen=0, manifests={})
+NEMO = Path(__file__).parent / "fixtures" / "nemo" / "large_style" / "model.nemo"
+COMMON = Setting(checkpoint="run", step=7, train=3, dev=2, test=3, seen=0, manifests={})
 
 
 # --- features
@@ -39,17 +40,17 @@ def task(corpus):
     return gather(train, test, splits.Draw([rows[:3]], rows[3:]), 16_000)
 
 
-def encoder_of(**extra):
+def upstream_of(**extra):
     torch.manual_seed(0)
     cfg = FastConformer.Config(dim=32, depth=2, heads=2, channels=8, **extra)
-    return FastConformer(cfg, dim_in=80)
+    return build_upstream(LogMel.Config(), cfg)
 
 
 def test_features_in_a_batch_are_those_of_the_utterance_alone(task, monkeypatch):
-    frontend, encoder, speech = LogMel(LogMel.Config()), encoder_of(), task.speech.pick(range(5))
-    together = features.encode(frontend, encoder, speech, range(3))
+    upstream, speech = upstream_of(), task.speech.pick(range(5))
+    together = features.encode(upstream, speech)
     monkeypatch.setattr(features, "BATCH", 1)
-    alone = features.encode(frontend, encoder, speech, range(3))
+    alone = features.encode(upstream, speech)
     assert list(together) == [0, 1, 2]
     for layer, found in together.items():
         assert found.period == 0.08
@@ -70,7 +71,8 @@ def test_batches_hold_every_row_once_and_stay_small():
 
 
 def test_encoding_moves_no_state(task):
-    frontend, encoder = LogMel(LogMel.Config()), encoder_of(dropout=0.5)
+    upstream = upstream_of(dropout=0.5)
+    encoder = upstream.encoder
     encoder.train()
     encoder.layers[0].eval()
     modes = [module.training for module in encoder.modules()]
@@ -78,18 +80,16 @@ def test_encoding_moves_no_state(task):
     pools = [module.pool.clone() for module in encoder.modules() if hasattr(module, "pool")]
     torch.manual_seed(1)
     drawn = torch.get_rng_state()
-    first = features.encode(frontend, encoder, task.speech.pick([0]), [2])
+    first = features.encode(upstream, task.speech.pick([0]), [2])
     assert torch.equal(drawn, torch.get_rng_state())
     assert [module.training for module in encoder.modules()] == modes
-    assert frontend.training
+    assert upstream.frontend.training
     assert all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
     after = [module.pool for module in encoder.modules() if hasattr(module, "pool")]
     assert len(after) == 2
     assert all(map(torch.equal, pools, after))
     assert not first[2].frames[0].requires_grad
-    assert torch.equal(
-        first[2].frames[0], features.encode(frontend, encoder, task.speech.pick([0]), [2])[2].frames[0]
-    )
+    assert torch.equal(first[2].frames[0], features.encode(upstream, task.speech.pick([0]), [2])[2].frames[0])
 
 
 def test_modes_come_back_after_a_failure():
@@ -254,15 +254,51 @@ def test_bad_requests_are_refused_in_one_line(run, tmp_path):
     ):
         with pytest.raises(HarkError, match=reason):
             probe(run, *words)
-    with pytest.raises(HarkError, match="no run is here"):
+    with pytest.raises(HarkError, match="is none of what hark opens"):
         probe(tmp_path)
 
 
-def test_random_encoders_differ_from_seed_to_seed_and_from_the_pretrained_start(run, task):
-    from research.evaluation.probe import Representations
+def test_a_foreign_checkpoint_is_probed_as_a_run_is(run, tmp_path, capsys):
+    path = tmp_path / "nest.nemo"
+    path.write_bytes(NEMO.read_bytes())
+    phones = [
+        word for split in ("train", "test") for word in (f"--{split}", run.parent / f"phones_{split}.jsonl")
+    ]
+    probe(path, "--probe", "pnmi", "--seeds", "2", "--dev", "2", "--sentences", "6", *phones)
+    lines = [json.loads(line) for line in (tmp_path / "nest.nemo.probes.jsonl").read_text().splitlines()]
+    assert {(line["checkpoint"], line["step"]) for line in lines} == {(str(path), None)}
+    layers = [
+        (s["representation"], s["layer"]) for s in lines if s.get("headline") and s["layer"] is not None
+    ]
+    assert layers == [(name, layer) for name in (PRETRAINED, RANDOM) for layer in (0, 1, 2)]
+    printed = capsys.readouterr().out
+    assert f"{path}; 2 seeds" in printed
+    assert "unknown how many of them heard" in printed
+    probe(
+        run,
+        "--probe",
+        "pnmi",
+        "--seeds",
+        "2",
+        "--dev",
+        "2",
+        "--sentences",
+        "6",
+        "--out",
+        tmp_path / "all.jsonl",
+    )
+    assert {json.loads(line)["checkpoint"] for line in (tmp_path / "all.jsonl").read_text().splitlines()} == {
+        run.name
+    }
+    with pytest.raises(HarkError, match=r"phones_train\.jsonl: no such manifest; name one"):
+        probe(path)
 
-    cfg = runs.load_config(run)
-    compared = Representations(cfg, assemble(cfg), {}, task.speech.pick([0]))
+
+def test_random_encoders_differ_from_seed_to_seed_and_from_the_pretrained_start(run, task):
+    from research.evaluation.probe import Representations, find
+
+    cfg, subject = runs.load_config(run), find(run, None)
+    compared = Representations(subject, {}, task.speech.pick([0]))
     last = [[f for name, layer, f in compared.under(seed, [0]) if layer == 2] for seed in (0, 1)]
     (start, first), (same, second) = ([f.frames[0] for f in each] for each in last)
     assert torch.equal(start, same)
@@ -270,5 +306,6 @@ def test_random_encoders_differ_from_seed_to_seed_and_from_the_pretrained_start(
     assert not torch.allclose(first, start)
     again = replace(cfg, run=replace(cfg.run, seed=cfg.run.seed + 1))
     fresh = assemble(again)
-    expected = features.encode(fresh.frontend, fresh.encoder, task.speech.pick([0]), [2])[2].frames[0]
+    upstream = Upstream(fresh.frontend, fresh.encoder)
+    expected = features.encode(upstream, task.speech.pick([0]), [2])[2].frames[0]
     assert torch.equal(first, expected)

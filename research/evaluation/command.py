@@ -1,4 +1,4 @@
-"""`hark probe`: what the layers of a run know, beside baselines. Light to import."""
+"""`hark probe`: what the layers of a checkpoint know, beside baselines. Light to import."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,9 @@ from research.errors import HarkError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="PATH", help="a run folder, or any checkpoint that hark opens"
+    )
     parser.add_argument("--probe", nargs="+", metavar="NAME", help="which probes (default: all)")
     parser.add_argument(
         "--train",
@@ -41,11 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", default="log_mel", metavar="NAME", help="frontend to compare with (default: log_mel)"
     )
-    parser.add_argument("--step", type=int, metavar="N", help="checkpoint (default: the newest)")
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint of a run (default: the newest)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where results go (default: RUN/probes.jsonl, PATH.probes.jsonl)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Probe a run, write RUN/probes.jsonl, print the table."""
+    """Probe a checkpoint, write the results, print the table."""
     from research.evaluation.probe import probe  # noqa: PLC0415
     from research.evaluation.report import show  # noqa: PLC0415
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from research.contracts import Encoder, Features, Frontend, Seq
+from research.contracts import Encoded, Features, Frontend, Seq
 from research.evaluation.speech import Speech
+from research.model import Upstream
 
 BATCH = 1_600_000  # samples, padding included: 100 s at 16 kHz
 
@@ -47,20 +48,20 @@ def represent(forward: Callable[[Seq], list[Seq]], audio: Sequence[Tensor]) -> l
     return [list(frames) for frames in zip(*(found[i] for i in range(len(audio))), strict=True)]
 
 
-def encode(
-    frontend: Frontend, encoder: Encoder, speech: Speech, layers: Sequence[int]
-) -> dict[int, Features]:
-    """What the encoder's layers make of every utterance, as if it were alone; 0 is what the first block reads."""
-    device = next(encoder.parameters()).device
+def encode(upstream: Upstream, speech: Speech, layers: Sequence[int] | None = None) -> dict[int, Features]:
+    """What layers make of every utterance, as if it were alone; 0 is what the first block reads. None: all."""
+    wanted = upstream.layers if layers is None else layers
+    device = next(upstream.parameters()).device
 
     def forward(audio: Seq) -> list[Seq]:
-        encoded = encoder(frontend(audio.to(device)), layers)
+        encoded: Encoded = upstream(audio.to(device), wanted)
         return [encoded.last.replace(y) for y in encoded.layers]
 
-    with evaluating(frontend, encoder):
+    with evaluating(upstream):
         frames = represent(forward, speech.audio)
-    period = frontend.hop * encoder.stride / frontend.sample_rate
-    return {layer: Features(x, period, speech.segments) for layer, x in zip(layers, frames, strict=True)}
+    return {
+        layer: Features(x, upstream.period, speech.segments) for layer, x in zip(wanted, frames, strict=True)
+    }
 
 
 def frontend_features(frontend: Frontend, speech: Speech) -> Features:

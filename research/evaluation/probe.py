@@ -2,72 +2,89 @@
 
 import argparse
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.progress import Progress
 
 from research import registry, runs
-from research.config import Config
-from research.contracts import Features, Frontend, Objective, Probe
+from research.config import Data, Run
+from research.contracts import Features, Frontend, Probe
 from research.engine.gangs import find_device
-from research.engine.weights import load_model, steps
-from research.errors import HarkError
 from research.evaluation.features import encode, frontend_features, pick, stacked
 from research.evaluation.records import PRETRAINED, RANDOM, Found, Key, Line, Setting, lines, store
 from research.evaluation.speech import Speech, Task, gather
 from research.evaluation.splits import digests, draw, manifests, seen
-from research.model import assemble
+from research.interop import hark_run
+from research.interop.load import open_upstream, read
+from research.interop.source import Source
+from research.model import Upstream, build_upstream
 
 
 def probe(args: argparse.Namespace) -> list[Line]:
-    """Do what the command line asks, write it to RUN/probes.jsonl, and give its lines.
+    """Do what the command line asks, write it down, and give its lines.
 
-    HarkError: no run, checkpoint, probe or manifest of that name; a test utterance among those for training.
+    HarkError: no checkpoint, probe or manifest of that name; a test utterance among those for training.
     """
     registry.load_plugins()
-    cfg = runs.load_config(args.folder)
     names = args.probe or registry.names("probe")
     probes = {name: registry.build(registry.config_of("probe", name)) for name in names}
     baseline = registry.build(registry.config_of("frontend", args.baseline))
-    step, pretrained = load_pretrained(args.folder / "checkpoints", args.step, cfg)
-    train, test = manifests(args.train, args.test, cfg)
+    subject = find(args.checkpoint, args.step)
+    train, test = manifests(args.train, args.test, subject.data)
     drawn = draw(len(train), args.sentences, args.dev, args.seeds)
-    task = gather(train, test, drawn, cfg.data.sample_rate)
-    compared = Representations(cfg, pretrained, {args.baseline: baseline}, task.speech)
+    task = gather(train, test, drawn, subject.upstream.sample_rate)
+    compared = Representations(subject, {args.baseline: baseline}, task.speech)
     setting = Setting(
-        step=step,
+        checkpoint=subject.name,
+        step=subject.source.step,
         train=len(drawn.train[0]),
         dev=len(drawn.dev),
         test=len(test),
-        seen=seen(test, cfg),
+        seen=seen(test, subject.data),
         manifests=digests(train, test),
     )
     written = lines(ask(probes, compared, task), setting)
-    store(args.folder / "probes.jsonl", written)
+    store(args.out or subject.out, written)
     return written
 
 
-def load_pretrained(folder: Path, step: int | None, cfg: Config) -> tuple[int, Objective]:
-    """Give the model of a step, the newest if None, and say which step that is."""
-    there = steps(folder)
-    if not there or step not in (None, *there):
-        known = ", ".join(map(str, there)) or "none"
-        raise HarkError(f"{folder}: no checkpoint of step {step or 'any'} is here (there are: {known})")
-    step = there[0] if step is None else step
-    objective = assemble(cfg)
-    objective.load_state_dict(load_model(folder / f"step_{step}"))
-    return step, objective
+@dataclass
+class Subject:
+    """A checkpoint that is asked, and what its run knows of itself if it is of one."""
+
+    source: Source
+    upstream: Upstream
+    name: str
+    out: Path
+    data: Data = field(default_factory=Data)
+    run: Run = field(default_factory=Run)
+
+    def fresh(self, seed: int) -> Upstream:
+        """The same frontend and encoder, randomly initialised otherwise than the checkpoint was."""
+        torch.manual_seed(self.run.seed + 1 + seed)
+        return build_upstream(self.source.frontend, self.source.encoder)
+
+
+def find(path: Path, step: int | None) -> Subject:
+    """Open a checkpoint, of a run that of a step, the newest good one if None."""
+    source = read(path, step)
+    upstream = open_upstream(source)
+    found = hark_run.find(path)
+    if found is None:
+        return Subject(source, upstream, str(path), path.with_name(f"{path.name}.probes.jsonl"))
+    folder, _ = found
+    cfg = runs.load_config(folder)
+    return Subject(source, upstream, folder.name, folder / "probes.jsonl", cfg.data, cfg.run)
 
 
 class Representations:
     """Everything that is compared. What no seed changes is computed once, for all utterances."""
 
-    def __init__(
-        self, cfg: Config, pretrained: Objective, baselines: Mapping[str, Frontend], speech: Speech
-    ) -> None:
-        self.cfg, self.speech, self.device = cfg, speech, find_device(cfg.run.device)
-        layers = self.layers_of(pretrained, speech)
+    def __init__(self, subject: Subject, baselines: Mapping[str, Frontend], speech: Speech) -> None:
+        self.subject, self.speech, self.device = subject, speech, find_device(subject.run.device)
+        layers = encode(subject.upstream.to(self.device), speech)
         self.fixed: list[tuple[str, int | None, Features]] = []
         for name, frontend in baselines.items():
             own = frontend_features(frontend, speech)
@@ -78,17 +95,12 @@ class Representations:
         self.fixed += [(PRETRAINED, layer, features) for layer, features in layers.items()]
         self.count = len(self.fixed) + len(layers)
 
-    def layers_of(self, objective: Objective, speech: Speech) -> dict[int, Features]:
-        objective = objective.to(self.device)
-        return encode(objective.frontend, objective.encoder, speech, range(objective.encoder.depth + 1))
-
     def under(self, seed: int, rows: list[int]) -> Iterator[tuple[str, int | None, Features]]:
         """Each representation of some utterances. Every seed has a random-init encoder of its own."""
         for name, layer, features in self.fixed:
             yield name, layer, pick(features, rows)
-        run = replace(self.cfg.run, seed=self.cfg.run.seed + 1 + seed)
-        fresh = assemble(replace(self.cfg, run=run))
-        for layer, features in self.layers_of(fresh, self.speech.pick(rows)).items():
+        fresh = self.subject.fresh(seed).to(self.device)
+        for layer, features in encode(fresh, self.speech.pick(rows)).items():
             yield RANDOM, layer, features
 
 

@@ -1,10 +1,10 @@
-"""What is written down of probes: lines of RUN/probes.jsonl, schema 1.
+"""What is written down of probes: lines of RUN/probes.jsonl, or of CHECKPOINT.probes.jsonl; schema 1.
 
 `kind: score` is one metric of one probe on one layer of one representation: the seeds' values on the test and on the
 dev utterances, the mean on the test utterances with its interval, how much speech that took, and the SHA-256 of the
 manifests; `chosen` marks the layer that is best at the headline metric on the dev utterances.
 `kind: comparison` sets the pretrained encoder beside the random-init one, each at its chosen layer.
-A probe that is run again at the same step replaces its lines.
+A probe that is run again on the same checkpoint replaces its lines.
 """
 
 import json
@@ -46,7 +46,8 @@ class Found:
 class Setting:
     """What all results of one command have in common."""
 
-    step: int
+    checkpoint: str  # the name of a run, the path of a foreign checkpoint
+    step: int | None  # of a run
     train: int  # utterances, per seed
     dev: int
     test: int
@@ -56,7 +57,12 @@ class Setting:
 
 def lines(found: Mapping[Key, Found], setting: Setting) -> list[Line]:
     """All scores, then the comparisons."""
-    common = {"schema": SCHEMA, "step": setting.step, "manifests": setting.manifests}
+    common = {
+        "schema": SCHEMA,
+        "checkpoint": setting.checkpoint,
+        "step": setting.step,
+        "manifests": setting.manifests,
+    }
     written = [line for key, item in found.items() for line in scores(key, item, setting)]
     probes = list(dict.fromkeys(key.probe for key in found))
     for probe in probes:
@@ -122,7 +128,11 @@ def comparison(written: list[Line], probe: str) -> Line:
 
 
 def store(path: Path, new: list[Line]) -> None:
-    """Replace what `path` says of the same probes at the same step; all of the file changes, or nothing."""
-    done = {(line["step"], line["probe"]) for line in new}
-    kept = [line for line in runs.read_jsonl(path) if (line["step"], line["probe"]) not in done]
+    """Replace what `path` says of the same probes of a checkpoint; all of the file changes, or nothing."""
+
+    def key(line: Line) -> tuple[Any, ...]:  # lines of a run were once without its name
+        return line.get("checkpoint", new[0]["checkpoint"]), line["step"], line["probe"]
+
+    done = {key(line) for line in new}
+    kept = [line for line in runs.read_jsonl(path) if key(line) not in done]
     write(path, "".join(json.dumps(line) + "\n" for line in kept + new))

@@ -61,8 +61,9 @@ def notes(scores: Sequence[Line]) -> list[str]:
     heard = first["n_test"]["heard_in_pretraining"]
     chance = {line["probe"]: line["mean"] for line in scores if line["metric"] == "majority"}
     frames = {line["period"]: (line["n_train"]["frames"], line["n_test"]["frames"]) for line in scores}
+    which = first["checkpoint"] if first["step"] is None else f"step {first['step']}"
     setting = (
-        f"step {first['step']}; {first['n_seeds']} seeds, each with {train} training utterances of its own; "
+        f"{which}; {first['n_seeds']} seeds, each with {train} training utterances of its own; "
         f"* is the layer that {dev} other training utterances chose; {test} test utterances, "
         f"{'unknown how many' if heard is None else heard} of them heard (unlabelled) in pretraining"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from research.config import Config
+from research.config import Data
 from research.data.manifest import Manifest, load
 from research.errors import HarkError
 
@@ -52,17 +52,17 @@ def shared(some: Manifest, others: Manifest) -> list[str]:
     return found
 
 
-def manifests(train: Path | None, test: Path | None, cfg: Config) -> tuple[Manifest, Manifest]:
+def manifests(train: Path | None, test: Path | None, data: Data) -> tuple[Manifest, Manifest]:
     """Load the labelled manifests; without a path, those that `hark prepare` put beside the training data.
 
     HarkError: there is none, or an utterance of the test is in the training manifest too.
     """
-    beside = Path(cfg.data.train[0]).parent
+    beside = Path(data.train[0] if data.train else "unknown").parent
     paths = {"train": train or beside / "phones_train.jsonl", "test": test or beside / "phones_test.jsonl"}
     for split, path in paths.items():
         if not path.exists():
             raise HarkError(f"{path}: no such manifest; name one that has phones with --{split}")
-    learn, ask = load([paths["train"]], cfg.data), load([paths["test"]], cfg.data)
+    learn, ask = load([paths["train"]], data), load([paths["test"]], data)
     if leaked := shared(ask, learn):
         first = f"the first is '{leaked[0]}'"
         raise HarkError(
@@ -71,11 +71,11 @@ def manifests(train: Path | None, test: Path | None, cfg: Config) -> tuple[Manif
     return learn, ask
 
 
-def seen(test: Manifest, cfg: Config) -> int | None:
+def seen(test: Manifest, data: Data) -> int | None:
     """How many of the test utterances pretraining heard, without labels; None when its manifests are not here."""
-    if not all(Path(path).exists() for path in cfg.data.train):
+    if not data.train or not all(Path(path).exists() for path in data.train):
         return None
-    return len(shared(test, load(cfg.data.train, cfg.data, headers=False)))
+    return len(shared(test, load(data.train, data, headers=False)))
 
 
 def digests(*found: Manifest) -> dict[str, str]:

@@ -40,4 +40,4 @@ def read(path: Path, step: int | None = None) -> Source:
         step, state = newest_model(folder)
     else:
         state = load_model(folder / f"step_{step}")
-    return Source(folder / f"step_{step}", "hark run", config.frontend, config.encoder, state)
+    return Source(folder / f"step_{step}", "hark run", config.frontend, config.encoder, state, step=step)

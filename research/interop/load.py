@@ -8,7 +8,7 @@ from torch import Tensor
 
 from research import registry
 from research.errors import HarkError
-from research.interop import hark_run, nemo
+from research.interop import hark_run, huggingface, nemo
 from research.interop.report import Entry, Fate, Report
 from research.interop.source import Source
 from research.model import Upstream, build_upstream
@@ -32,6 +32,8 @@ def read(path: str | Path, step: int | None = None) -> Source:
         raise HarkError(f"{path}: is no hark run, so it has no step {step}")
     if path.suffix == ".nemo":
         return nemo.read(path)
+    if (path / "config.json").is_file():
+        return huggingface.read(path)
     what = "is none of what hark opens" if path.exists() else "nothing is here"
     raise HarkError(f"{path}: {what} ({OPENS})")
 
@@ -42,18 +44,18 @@ def load(path: str | Path, step: int | None = None) -> tuple[Upstream, Report]:
     HarkError: as `read`; a weight that the encoder needs is missing, of another shape, or has no place in it.
     """
     source = read(path, step)
+    return open_upstream(source), Report(str(source.path), weights=[*source.entries, *beside(source)])
+
+
+def open_upstream(source: Source) -> Upstream:
+    """Build what a source describes and fill in its weights, in eval mode; HarkError unless all fit."""
     with torch.random.fork_rng(devices=[]):  # opening a checkpoint draws nothing
         upstream = build_upstream(source.frontend, source.encoder)
-    fill(upstream, source)
-    return upstream.eval(), Report(str(source.path), weights=[*source.entries, *beside(source)])
-
-
-def fill(upstream: Upstream, source: Source) -> None:
-    """Copy the weights of a source into the upstream that its configs describe; HarkError unless all fit."""
     target = upstream.state_dict()
     for name, why in misfits(target, source.state):
         raise HarkError(f"{source.path}: {source.kind}: {name}: {why}")
     upstream.load_state_dict({name: source.state[name] for name in target})
+    return upstream.eval()
 
 
 def misfits(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:

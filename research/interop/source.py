@@ -18,6 +18,6 @@ class Source:
     frontend: Frontend.Config
     encoder: Encoder.Config
     state: dict[str, Tensor]  # frontend.*, encoder.*, and the other parts of an objective where there are any
-    entries: list[Entry] = field(
-        default_factory=list
-    )  # every foreign option and key: used for what, or why not
+    # every foreign option and key: used for what, or why not
+    entries: list[Entry] = field(default_factory=list)
+    step: int | None = None  # of a hark run
