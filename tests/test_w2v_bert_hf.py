@@ -13,7 +13,7 @@ from research import registry
 from research.contracts import Seq
 from research.errors import HarkError
 from research.interop.huggingface import read, write
-from research.interop.load import fill
+from research.interop.load import open_upstream
 from research.interop.report import Fate
 from research.model import build_upstream
 from research.nn.kaldi import kaldi_filters
@@ -72,9 +72,7 @@ def saved(model, folder):
 
 def opened(folder):
     source = read(folder)
-    upstream = build_upstream(source.frontend, source.encoder)
-    fill(upstream, source)
-    return upstream.eval(), source
+    return open_upstream(source), source
 
 
 def test_frames_are_those_of_the_feature_extractor():

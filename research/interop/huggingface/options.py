@@ -37,6 +37,7 @@ class Dialect:
     options: Mapping[str, Option]
     only: Mapping[str, Any]  # options of which hark has one value
     implied: Mapping[str, Any]  # hark's options on which this kind leaves no choice: key -> value
+    owner: str = "Hugging Face's"
 
     def read(self, values: Mapping[str, Any]) -> tuple[Frontend.Config, Encoder.Config, list[Entry]]:
         """Translate a config.json; HarkError names the first option that hark lacks."""
@@ -81,7 +82,7 @@ class Dialect:
         return values, entries
 
     def lacks(self, key: str, value: Any) -> str:
-        return f"{key}={shown(value)}: Hugging Face's {self.model_type} cannot express it; export to another format"
+        return f"{key}={shown(value)}: {self.owner} {self.model_type} cannot express it; export to another format"
 
 
 def shown(value: Any) -> Any:
