@@ -14,8 +14,8 @@ from research.registry import build, config_of, preset, register
 class Chain(Augmentation):
     """Several augmentations in turn, each on what the one before it made.
 
-    `parts` are registered names. What differs from their own settings stands under `settings`, by name:
-    `augmentation.settings={reverb:{files:[rooms.jsonl]}}`.
+    `parts` are registered names. What differs from their own settings stands under `settings`, by name; on the command
+    line `+augmentation.settings.reverb.files=[rooms.jsonl]`.
     """
 
     @dataclass(kw_only=True)
@@ -41,13 +41,11 @@ class Chain(Augmentation):
         return batch
 
 
-def adjusted(name: str, settings: dict[str, Any]) -> Augmentation.Config:
+def adjusted(name: str, settings: dict[str, Any]) -> Any:
     """The config of `augmentation=name` with some other values; HarkError tells which cannot be."""
     config = config_of("augmentation", name)
     try:
-        made: Augmentation.Config = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(config), settings)
-        )
+        made: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), settings))
     except OmegaConfBaseException as error:
         raise HarkError(f"augmentation.settings.{name}: {str(error).splitlines()[0]}") from None
     return made

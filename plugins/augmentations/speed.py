@@ -11,7 +11,6 @@ from research.errors import HarkError
 from research.nn.augment import check_prob, chosen
 from research.registry import register
 
-
 WIDTH = 64  # zero crossings of the sinc on each side
 ROLLOFF = 0.945  # where it cuts off, as a share of the Nyquist frequency
 
@@ -41,7 +40,8 @@ class Speed(Augmentation):
         self.ratios = [Fraction(factor).limit_denominator(100) for factor in cfg.factors]
         with torch.device("cpu"):  # where torchaudio makes a part of its kernels whatever the default is
             self.resample = nn.ModuleList(
-                Resample(r.numerator, r.denominator, "sinc_interp_kaiser", WIDTH, ROLLOFF) for r in self.ratios
+                Resample(r.numerator, r.denominator, "sinc_interp_kaiser", WIDTH, ROLLOFF)
+                for r in self.ratios
             )
 
     def forward(self, batch: Batch) -> Batch:

@@ -81,13 +81,17 @@ def earlier_changes_are_kept(case: Case) -> None:
         seed_all("augmented", seed)
         after = augment(before)
         if after.changed.tolist() != before.changed.tolist():
-            raise Broken(f"rows {before.changed.tolist()} were changed before, it lists {after.changed.tolist()}")
+            raise Broken(
+                f"rows {before.changed.tolist()} were changed before, it lists {after.changed.tolist()}"
+            )
         for row in range(len(batch.ids)):
             heard = samples(after.noisy, row)
             if row not in alone.changed and not torch.equal(heard, samples(before.noisy, row)):
                 raise Broken("a row that it does not take loses what was done to it before: hand noisy on")
             if row in alone.changed and torch.equal(heard, samples(alone.noisy, row)):
-                raise Broken("what was done to a row before makes no difference: start from noisy, not from audio")
+                raise Broken(
+                    "what was done to a row before makes no difference: start from noisy, not from audio"
+                )
 
 
 def lengths_and_padding_stay(case: Case) -> None:

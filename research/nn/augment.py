@@ -23,10 +23,10 @@ def check_prob(prob: float) -> None:
 
 
 def check_range(name: str, bounds: tuple[float, float]) -> None:
-    """HarkError when a range is upside down."""
-    low, high = bounds
-    if low > high:
-        raise HarkError(f"augmentation.{name}=[{low},{high}]: the first must not be above the second")
+    """HarkError when a range is upside down, or no pair."""
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        typed = ",".join(map(str, bounds))
+        raise HarkError(f"augmentation.{name}=[{typed}]: give two numbers, the second not below the first")
 
 
 def set_energy(x: Tensor, energy: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from plugins.augmentations.speaker_noise import SpeakerNoise
+from plugins.augmentations.speed import Speed
 from plugins.masking.block import Block
 from plugins.probes.phone_frames import PhoneFrames
 from research.contracts import Answers, Augmentation, Features, Masking
@@ -134,6 +135,40 @@ class Hiss(Augmentation):
     def forward(self, batch):
         noisy = batch.audio.replace(batch.audio.x + self.hiss(batch))
         return replace(batch, noisy=noisy, changed=(batch.audio.lengths > 0).nonzero()[:, 0])
+
+
+@breaks("earlier_changes_are_kept__signal")
+class StartsFromTheCleanSignal(Hiss):
+    def forward(self, batch):
+        return batch.augmented(super().forward(batch).noisy, torch.arange(len(batch.ids)))
+
+
+@breaks("earlier_changes_are_kept__list")
+class ForgetsWhatWasListed(SpeakerNoise):
+    def forward(self, batch):
+        return super().forward(replace(batch, changed=batch.changed[:0]))
+
+
+@breaks("earlier_changes_are_kept__others")
+class ForgetsOtherRows(SpeakerNoise):
+    def forward(self, batch):
+        out = super().forward(batch)
+        lost = torch.where(out.noisy.x == batch.noisy.x, batch.audio.x, out.noisy.x)
+        return replace(out, noisy=replace(out.noisy, x=lost))
+
+
+@breaks("lengths_and_padding_stay__own")
+class LeavesTheTail(Speed):
+    def forward(self, batch):
+        heard = super().forward(batch).noisy
+        return batch.augmented(replace(heard, x=heard.x + 0.01), torch.arange(len(batch.ids)))
+
+
+@breaks("lengths_and_padding_stay__fit")
+class ForgetsTheLengths(Speed):
+    def forward(self, batch):
+        out = super().forward(batch)
+        return replace(out, noisy=replace(out.noisy, lengths=out.noisy.lengths + 1000))
 
 
 @breaks("lengths_and_padding_stay__padding")
