@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from research import registry
 from research.compose import compose_config
@@ -15,6 +16,12 @@ from research.model import assemble
 
 ALWAYS = ("data.train=[]", "schedule=constant", "optimizer.lr=2e-3")
 LABELS = 8  # offline labels are drawn from so many
+DIM, LAYERS, CLASSES = 24, 3, 5
+FACTS: dict[str, dict[str, int]] = {  # what plugins of downstream tasks are made with
+    "aggregation": {"dim_in": DIM, "layers": LAYERS},
+    "head": {"dim_in": DIM},
+    "criterion": {"dim_in": DIM, "classes": CLASSES},
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Case:
         torch.manual_seed(0)
         if self.kind in registry.PARTS:
             return registry.build(getattr(self.config(), self.kind), **facts)
-        return registry.build(registry.config_of(self.kind, self.name), **facts)
+        return registry.build(shrunk(self.kind, self.name), **facts)
 
     def model(self, *overrides: str, seed: int = 0) -> Objective:
         """Build a small model with the plugin in it."""
@@ -64,6 +71,15 @@ def small(kind: str, name: str) -> list[str]:
     objective = next((o.split("=")[1] for o in own if o.startswith("objective=")), default_objective())
     around = registry.find("objective", objective).example
     return own + [o for o in around if o.split("=")[0].split(".")[0] not in groups]
+
+
+def shrunk(kind: str, name: str) -> Plugin.Config:
+    """Give the config of a plugin that stands in no model, its `example` on top."""
+    full = OmegaConf.structured(registry.config_of(kind, name))
+    own = [o.removeprefix(f"{kind}.") for o in registry.find(kind, name).example]
+    config = OmegaConf.to_object(OmegaConf.merge(full, OmegaConf.from_dotlist(own)))
+    assert isinstance(config, Plugin.Config)
+    return config
 
 
 def default_objective() -> str:

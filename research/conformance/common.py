@@ -3,11 +3,12 @@
 import tempfile
 
 import torch
+from omegaconf import OmegaConf
 
 from research import registry, runs
 from research.compose import compose_config
 from research.config import Config
-from research.conformance.case import Case
+from research.conformance.case import FACTS, Case
 from research.conformance.rules import Broken, crash
 from research.errors import HarkError
 from research.model import check
@@ -21,7 +22,8 @@ def builds_at_full_size(case: Case) -> None:
             config = compose_config(["data.train=[]", f"{case.kind}={case.name}", *others]).config
             build_alone(config) if case.kind == "augmentation" else check(config)
         else:
-            registry.build(registry.config_of(case.kind, case.name))
+            with torch.device("meta"):
+                registry.build(registry.config_of(case.kind, case.name), **FACTS.get(case.kind, {}))
     except HarkError:
         raise
     except Exception as error:
@@ -39,6 +41,7 @@ def build_alone(config: Config) -> None:
 def config_reads_back(case: Case) -> None:
     """The config that a run leaves behind reads back as the same run."""
     if case.kind not in registry.PARTS:
+        reads_back_alone(case)
         return
     with tempfile.TemporaryDirectory() as folder:
         composed = compose_config(["data.train=[]", f"{case.kind}={case.name}", f"run.folder={folder}"])
@@ -48,6 +51,19 @@ def config_reads_back(case: Case) -> None:
         raise Broken(
             "config.yaml reads back as other values, so a run would not resume as itself: give every field a type that "
             "YAML and OmegaConf know (numbers, str, bool, Enum, lists, dataclasses), never Any"
+        )
+
+
+def reads_back_alone(case: Case) -> None:
+    """The same for a plugin that is part of no pretraining: its own config, written and read."""
+    config = registry.config_of(case.kind, case.name)
+    written = OmegaConf.to_yaml(OmegaConf.structured(config))
+    if (
+        OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(config)), OmegaConf.create(written)))
+        != config
+    ):
+        raise Broken(
+            "its config reads back as other values: give every field a type that YAML and OmegaConf know"
         )
 
 

@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 
 from research.conformance import (
+    aggregation,
     augmentation,
     common,
+    criterion,
+    downstream,
     edges,
     encoder,
     frontend,
+    head,
     learning,
     loss,
     masking,
@@ -40,6 +44,14 @@ MODEL = (
     learning.loss_falls,
     edges.odd_batches_are_harmless,
     edges.device_is_never_read,
+)
+DOWNSTREAM = (
+    downstream.forward_keeps_state,
+    downstream.parameters_are_reached,
+    downstream.inputs_are_kept,
+    downstream.autocast_is_harmless,
+    downstream.odd_rows_are_harmless,
+    downstream.host_never_waits,
 )
 RULES: dict[str, tuple[Rule, ...]] = {
     "objective": (*EVERY, *MODEL),
@@ -91,6 +103,28 @@ RULES: dict[str, tuple[Rule, ...]] = {
         probe.seed_decides_the_answers,
         probe.features_are_left_alone,
         probe.knowledge_pays,
+    ),
+    "aggregation": (
+        *EVERY,
+        aggregation.width_is_as_promised,
+        aggregation.frames_stand_alone,
+        *DOWNSTREAM,
+    ),
+    "head": (
+        *EVERY,
+        head.vectors_are_as_promised,
+        head.rows_ignore_padding,
+        head.statistics_ignore_padding,
+        *DOWNSTREAM,
+    ),
+    "criterion": (
+        *EVERY,
+        criterion.loss_is_a_sum,
+        criterion.padding_changes_nothing,
+        criterion.scores_are_as_promised,
+        criterion.stats_keep_names,
+        criterion.learning_pays,
+        *DOWNSTREAM,
     ),
 }
 

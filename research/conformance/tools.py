@@ -110,6 +110,23 @@ def train(it: Student, batches: Sequence[Batch], first: int = 0) -> StatBag:
     return bag
 
 
+def ctc_shape(
+    log_probs: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, *_: Any
+) -> Sequence[Tensor]:
+    """Shapes of a CTC loss and of what its gradient needs: torch has no kernel of it without values."""
+    if frames.device.type != "cpu" or labels.device.type != "cpu":
+        raise NotImplementedError("CTC reads its lengths: keep them on the host")
+    steps, batch = log_probs.shape[:2]
+    return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * targets.size(-1) + 1)
+
+
+WITHOUT_VALUES = torch.library.Library("aten", "IMPL")
+WITHOUT_VALUES.impl("_ctc_loss.Tensor", ctc_shape, "Meta")
+WITHOUT_VALUES.impl(
+    "_ctc_loss_backward.Tensor", lambda _, log_probs, *__: torch.empty_like(log_probs), "Meta"
+)
+
+
 @contextmanager
 def no_values() -> Iterator[torch.device]:
     """Give a device whose tensors have a shape and no values: what would wait for a device fails on it.

@@ -1,0 +1,24 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from research.contracts import Aggregation
+from research.registry import register
+
+
+@register("mean")
+class Mean(Aggregation):
+    """Mean of the layers."""
+
+    @dataclass(kw_only=True)
+    class Config(Aggregation.Config):
+        pass
+
+    def __init__(self, cfg: Config, *, dim_in: int, layers: int) -> None:
+        super().__init__()
+        self.dim = dim_in
+
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:  # each (B, T, D) -> (B, T, D)
+        return torch.stack(list(layers)).mean(0)
