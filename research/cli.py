@@ -53,9 +53,18 @@ def probe(args: argparse.Namespace) -> int:
     return 0
 
 
+def extract(args: argparse.Namespace) -> int:
+    from research.evaluation.extract_command import run
+
+    run(args)
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     from research.data.corpora.command import add_arguments as prepare_arguments
     from research.evaluation.command import add_arguments as probe_arguments
+    from research.evaluation.extract_command import EPILOG as EXTRACT
+    from research.evaluation.extract_command import add_arguments as extract_arguments
 
     top = argparse.ArgumentParser(
         prog="hark", description="Speech self-supervised learning as composable plugins."
@@ -74,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
         command("prepare", prepare, "make manifests: real speech, noise, synthetic speech, your own")
     )
     probe_arguments(command("probe", probe, "ask what the layers of a run know, beside baselines"))
+    extract_arguments(command("extract", extract, "store what layers make of any audio", EXTRACT))
     sub = command("list", list_plugins, "name the plugins")
     sub.add_argument("kind", nargs="?", help="objective, encoder, frontend, quantizer, ...")
     sub = command("show", show, "print what overrides resolve to, with the docstrings", TRAIN)
