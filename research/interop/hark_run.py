@@ -14,7 +14,10 @@ def find(path: Path) -> tuple[Path, int | None] | None:
     path = path.absolute()
     step = re.fullmatch(r"step_(\d+)", path.name)
     parent = path.parents[1] if step else path.parent if path.name == "checkpoints" else path
-    if not (parent / "config.yaml").is_file():
+    config = parent / "config.yaml"
+    if not config.is_file() or not config.read_text(errors="replace").startswith(
+        "plugins:"
+    ):  # fairseq2 has one too
         return None
     return parent, int(step[1]) if step else None
 

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from research import registry
 from research.errors import HarkError
-from research.interop import hark_run, huggingface, nemo
+from research.interop import fairseq2, hark_run, huggingface, nemo
 from research.interop.report import Entry, Fate, Report
 from research.interop.source import Source
 from research.model import Upstream, build_upstream
 
 OPENS = (
     "a hark run or a step_N folder in it, a file of `hark export --to state`, a .nemo file, "
-    "a Hugging Face folder (config.json), a fairseq .pt, the name of a fairseq2 card"
+    "a Hugging Face folder (config.json), the name of a fairseq2 card or a .pt beside its card"
 )
 
 
@@ -34,8 +34,10 @@ def read(path: str | Path, step: int | None = None) -> Source:
         return nemo.read(path)
     if (path / "config.json").is_file():
         return huggingface.read(path)
+    if fairseq2.find(path):
+        return fairseq2.read(path)
     what = "is none of what hark opens" if path.exists() else "nothing is here"
-    raise HarkError(f"{path}: {what} ({OPENS})")
+    raise HarkError(f"{path}: {what}; hark opens {OPENS}")
 
 
 def load(path: str | Path, step: int | None = None) -> tuple[Upstream, Report]:
