@@ -10,6 +10,7 @@ from research.nn.decoder import Decoder, Readout
 from research.nn.functional import histogram, masked_ce, perplexity, select, stack
 from research.nn.norm import BatchNorm, update_running
 from research.nn.separable import Activation, Block
+from research.nn.spec_augment import SpecAugment
 from research.registry import register
 
 
@@ -47,12 +48,13 @@ class MelObjective(Objective):
         self.cfg, depth, stride = cfg, self.encoder.depth, self.encoder.stride
         if cfg.upsample < 1 or cfg.upsample.bit_count() > 1 or stride % cfg.upsample:
             raise HarkError(f"objective.upsample={cfg.upsample}: choose a power of two that divides {stride}")
-        if not 0 <= cfg.freq_width <= self.frontend.dim:
-            raise HarkError(f"objective.freq_width={cfg.freq_width}: choose 0 to {self.frontend.dim}")
+        if cfg.closing.kernel % 2 == 0:
+            raise HarkError(f"objective.closing.kernel={cfg.closing.kernel}: choose an odd number of frames")
         if layer is not None and not 1 <= layer <= depth:
             raise HarkError(f"objective.layer={layer}: choose one of the encoder's layers, 1 to {depth}")
         self.layer = depth if layer is None else layer
         self.piece = stride // cfg.upsample  # frames in a target
+        self.bands = SpecAugment(freq_masks=cfg.freq_masks, freq_width=cfg.freq_width, time_masks=0)
         self.heads = nn.ModuleDict()
         if cfg.closing.dim > 0:
             self.heads["closing"] = Block(
@@ -72,13 +74,9 @@ class MelObjective(Objective):
         return Loss(loss.total, loss.count, loss.stats | {"mask_ratio": masked})
 
     def hide(self, feats: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
-        channels, shape = feats.x.size(2), (len(mask), self.cfg.freq_masks, 1)
-        width = (torch.rand(shape) * (self.cfg.freq_width + 1)).long()  # (B, bands, 1)
-        start = (torch.rand(shape) * (channels - width + 1)).long()
-        place = torch.arange(channels) - start  # (B, bands, F)
-        bands = ((place >= 0) & (place < width)).any(1)  # (B, F)
-        mask, bands = (part.to(feats.x.device, non_blocking=True) for part in (mask, bands))
-        return feats.replace(feats.x.masked_fill(mask[..., None] | bands[:, None], 0.0))
+        feats = self.bands(feats)
+        mask = mask.to(feats.x.device, non_blocking=True)
+        return feats.replace(feats.x.masked_fill(mask[..., None], 0.0))
 
     def close(self, x: Seq) -> Seq:  # (B, T, D) -> (B, T, D')
         return x.replace(self.heads["closing"](x.x, x.valid)) if "closing" in self.heads else x

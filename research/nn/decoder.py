@@ -9,12 +9,16 @@ from research.nn.norm import BatchNorm
 from research.nn.separable import EPS, depthwise
 
 
-class Readout(nn.Linear):
+class Readout(nn.Module):
     """One linear layer."""
+
+    def __init__(self, dim_in: int, dim: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(dim_in, dim)
 
     def forward(self, x: Seq, hit: Tensor) -> Tensor:
         """The frames that `hit` (B, T) marks on the host: (B, T, D) -> (M, P)."""
-        return super().forward(select(x.x, hit))
+        return self.last(select(x.x, hit))
 
 
 class Doubling(nn.Module):

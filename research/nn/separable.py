@@ -128,26 +128,3 @@ class ResidualBlock(Block):
         every = slice(None, None, self.stride)
         beside = self.shortcut_norm(self.shortcut(x[:, every]), valid[:, every])
         return self.finish(self.body(x, valid) + beside)
-
-
-class Doubling(nn.Module):
-    """Twice as many frames: a transposed depthwise convolution, a pointwise one, batch norm."""
-
-    def __init__(self, dim: int, kernel: int = 11) -> None:
-        super().__init__()
-        self.spread = nn.ConvTranspose2d(
-            dim,
-            dim,
-            (1, kernel),
-            (1, 2),
-            padding=(0, kernel // 2),
-            output_padding=(0, 1),
-            groups=dim,
-        )
-        self.pointwise = nn.Linear(dim, dim)
-        self.norm = BatchNorm(dim, eps=EPS)
-
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        """(B, T, C), bool (B, 2 T) -> (B, 2 T, C). Frames past the end are taken for zeros."""
-        y = self.pointwise(depthwise(x * valid[:, ::2, None], self.spread))
-        return self.norm(y, valid)
