@@ -62,3 +62,40 @@ def test_targets_are_those_of_the_clean_signal(nest, monkeypatch):
 def test_null_is_refused_and_never_taken_for_a_value(key):
     with pytest.raises(HarkError, match=f"{key}=null"):
         compose_config([f"{key}=null"])
+
+
+@pytest.fixture
+def masked_after_subsampling():
+    overrides = ["objective=w2v_bert", "encoder=fastconformer_tiny", "encoder.stride=4", "masking.length=5"]
+    config = compose_config([*overrides, "quantizer=gumbel", "quantizer.codes=8", "masking=span"]).config
+    return config, assemble(config)
+
+
+def test_subsampling_learns_when_the_mask_comes_after_it(masked_after_subsampling):
+    """NeMo's post_conv detaches what it masks: its subsampling never gets a gradient."""
+    _, model = masked_after_subsampling
+    model(clips(2.0)).total.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.encoder.subsampling.parameters())
+
+
+def test_a_mask_after_subsampling_changes_no_config_and_no_names(masked_after_subsampling):
+    """NeMo divides the saved block length at every reload, 40 -> 5 -> 0, and renames the subsampling's weights."""
+    config, model = masked_after_subsampling
+    again = assemble(config)
+    assert config.masking.length == again.masking.cfg.length == 5
+    before = compose_config(["encoder=fastconformer_tiny", "encoder.stride=4"]).config
+    nest = assemble(before)
+    assert (
+        set(nest.encoder.state_dict()) == set(again.encoder.state_dict()) == set(model.encoder.state_dict())
+    )
+
+
+def test_a_mask_after_subsampling_is_in_frames_of_the_encoder(masked_after_subsampling, monkeypatch):
+    """2 s are 50 frames of 40 ms; every masked one of them is a target, and no other."""
+    _, model = masked_after_subsampling
+    mask = torch.zeros(1, 50, dtype=torch.bool)
+    mask[0, 10:17] = True
+    asked = []
+    monkeypatch.setattr(model.masking, "forward", lambda lengths, size: asked.append((lengths, size)) or mask)
+    assert model(clips(2.0, rows=1)).count == 7
+    assert asked == [(torch.tensor([50]), 50)]
