@@ -50,20 +50,16 @@ WEIGHT_NORM = {
     "conv.weight_g": "conv.parametrizations.weight.original0",
     "conv.weight_v": "conv.parametrizations.weight.original1",
 }
-BESIDE = {  # first names of weights that an upstream has not
+BESIDE = {  # first names of weights that are neither of the frontend nor of the encoder
     "masked_spec_embed": "what an objective puts on masked frames",
-    "quantizer": "of a pretraining head",
-    "project_q": "of a pretraining head",
-    "project_hid": "of a pretraining head",
     "adapter": "comes after the last layer",
-    "lm_head": "a head",
 }
 HARMLESS = {  # hark's options that no layer depends on
     "frontend.grad_scale": "for training only",
     "encoder.checkpoint_layers": "for training only",
     "encoder.max_distance": "without buckets there are no distances",
 }
-INSIDE = ("feature_extractor.", "feature_projection.", "encoder.")
+BASES = {"wav2vec2": "wav2vec2.", "hubert": "hubert.", "wavlm": "wavlm.", "data2vec-audio": "data2vec_audio."}
 
 
 def one_width(widths: list[int]) -> int:
@@ -151,21 +147,39 @@ def read(path: Path, contents: Contents) -> Source:
     frontend, encoder, entries = DIALECTS[kind].read(contents.config | processor)
     with torch.device("meta"):
         wanted = build_upstream(frontend, encoder).state_dict()
-    left = {canonical(key): (key, value) for key, value in contents.state.items()}
+    left, heads = split(contents.state, BASES[kind])
+    entries += [Entry(key, Fate.ignored, "of a head") for key in heads]
     state = {}
     for name in wanted:
         keys = theirs(name, encoder)
         entries += [
-            Entry(left[k][0], Fate.used, name) if k in left else Entry(k, Fate.missing, name) for k in keys
+            Entry(left[key][0], Fate.used, name) if key in left else Entry(key, Fate.missing, name)
+            for key in keys
         ]
         parts = [left.pop(key)[1] for key in keys if key in left]
         if len(parts) == len(keys):
             state[name] = torch.cat(parts)
     for key, (original, _) in left.items():
-        if key.startswith(INSIDE):
+        if key.split(".")[0] not in BESIDE:
             raise HarkError(f"{original}: a weight that hark has no place for")
-        entries.append(Entry(original, Fate.ignored, BESIDE.get(key.split(".")[0], "not of the encoder")))
+        entries.append(Entry(original, Fate.ignored, BESIDE[key.split(".")[0]]))
     return Source(path, f"Hugging Face {kind}", frontend, encoder, state, entries)
+
+
+def split(state: dict[str, Tensor], base: str) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
+    """Give the base model's weights by the names of one that has no head, with the names they had; and the head's.
+
+    With a head, the base model's names begin with `base`. Weight norm gets the names that torch gives it today.
+    """
+    headless = not any(key.startswith(base) for key in state)
+    inside: dict[str, tuple[str, Tensor]] = {}
+    for key, value in state.items():
+        if headless or key.startswith(base):
+            name = key.removeprefix(base)
+            for old, new in WEIGHT_NORM.items():
+                name = name.replace(old, new)
+            inside[name] = (key, value)
+    return inside, [key for key in state if not (headless or key.startswith(base))]
 
 
 def write(upstream: Upstream) -> tuple[Contents, list[Entry]]:
@@ -214,14 +228,6 @@ def processor_json(values: dict[str, Any]) -> dict[str, Any]:
         "do_normalize": values["preprocessor.do_normalize"],
         "sampling_rate": values["preprocessor.sampling_rate"],
     }
-
-
-def canonical(key: str) -> str:
-    """Give a key as a model without a head and with today's weight norm names it."""
-    key = re.sub(r"^(wav2vec2|hubert|wavlm|data2vec_audio)\.", "", key)
-    for old, new in WEIGHT_NORM.items():
-        key = key.replace(old, new)
-    return key
 
 
 def theirs(name: str, encoder: Any) -> list[str]:
