@@ -3,6 +3,9 @@
 import inspect
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
+from enum import Enum
+from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -32,13 +35,25 @@ def list_plugins(kind: str | None) -> int:
     table = Table("kind", "name", "what it is", box=None)
     for each in [kind] if kind else registry.KINDS:
         for name in registry.names(each):
-            table.add_row(each, name, summary(registry.find(each, name)))
+            table.add_row(each, name, summary(each, name))
     Console().print(table)
     return 0
 
 
-def summary(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").split("\n", 1)[0]
+def summary(kind: str, name: str) -> str:
+    """The first line of a class's docstring; of a preset, which class it is and what it sets."""
+    cls, own = registry.find(kind, name), registry.config_of(kind, name)
+    first = registry.names_of(cls)[0]
+    if name == first:
+        return (inspect.getdoc(cls) or "").split("\n", 1)[0]
+    changed = (f.name for f in fields(own) if getattr(own, f.name) != getattr(cls.Config(), f.name))
+    return (
+        f"{first} with {', '.join(f'{key}={plain(getattr(own, key))}' for key in changed) or 'its defaults'}"
+    )
+
+
+def plain(value: Any) -> Any:
+    return value.name if isinstance(value, Enum) else value
 
 
 def show(overrides: Sequence[str]) -> int:

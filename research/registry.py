@@ -59,6 +59,11 @@ def names(kind: str) -> list[str]:
     return sorted(name for k, name in _names if k == kind)
 
 
+def names_of(cls: type[Plugin]) -> list[str]:
+    """Every name of a class, the one that it was registered under first."""
+    return [name for (_, name), config in _names.items() if _classes.get(type(config)) is cls]
+
+
 def config_of(kind: str, name: str) -> Any:
     """Give the config that `kind=name` stands for; HarkError with the nearest name when there is none."""
     if (kind, name) not in _names:

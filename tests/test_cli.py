@@ -7,6 +7,7 @@ import pytest
 
 from research import registry
 from research.cli import main
+from research.listing import summary
 
 
 def test_help_imports_nothing_heavy():
@@ -85,3 +86,12 @@ def test_a_plugin_that_does_not_import_is_one_line_and_no_obstacle(tmp_path):
     )  # fmt: skip
     assert done.stderr == "hark: skipped plugin lame: ModuleNotFoundError: No module named 'no_such_module'\n"
     assert "block" in done.stdout
+
+
+def test_a_preset_is_listed_by_what_it_sets():
+    registry.load_plugins()
+    assert (
+        summary("encoder", "fastconformer_tiny") == "fastconformer with dim=64, depth=2, heads=4, channels=32"
+    )
+    assert summary("encoder", "fastconformer_large") == "fastconformer with its defaults"
+    assert summary("encoder", "fastconformer").startswith("Conformer behind")
