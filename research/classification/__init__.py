@@ -1,1 +1,1 @@
-"""Supervised tasks on a frozen or tuned encoder."""
+"""`hark classify`: a head on one, some or all layers of an encoder that is frozen or tuned, beside baselines."""

@@ -90,7 +90,7 @@ class Source:
         padding = Stat(torch.tensor(loaded.padded - loaded.seconds), loaded.padded)
         return Fed(batch, loaded.seconds, padding)
 
-    def summary(self) -> Table:
+    def summary(self) -> str | Table:
         return summarize(self.speech, self.plan, self.cfg.data.sample_rate).table()
 
     def counts(self) -> dict[str, float]:

@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--deb-dir", type=Path, metavar="DIR", help="take the .deb files from here, without apt"
         )
+    sub = corpus("tasks", tasks, "voice id and unseen-voice language id on a corpus that is prepared already")
+    sub.add_argument("path", type=Path, metavar="CORPUS", help="its folder, e.g. data/debspeech-core")
     sub = corpus("synth", synth, "synthetic speech, without a network; needs pip install 'hark-ssl[synth]'")
     sub.add_argument(
         "--utterances", type=int, default=2400, metavar="N", help="how many (default: %(default)s)"
@@ -63,6 +65,14 @@ def noise(args: argparse.Namespace) -> Path:
     from research.data.corpora.noise import prepare  # noqa: PLC0415  light to import
 
     return prepare(out_of(args, "noise"), args.deb_dir)
+
+
+def tasks(args: argparse.Namespace) -> Path:
+    from research.data.corpora.tasks import prepare  # noqa: PLC0415  light to import
+
+    if args.out is not None:
+        raise HarkError("--out: the tasks lie beside the manifests of their corpus")
+    return prepare(args.path)
 
 
 def synth(args: argparse.Namespace) -> Path:

@@ -1,0 +1,162 @@
+"""What is compared: a checkpoint, the same architecture without training, and bare frontends."""
+
+import argparse
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from research import registry
+from research.classification.config import Classification, Labelled
+from research.contracts import Encoded, Encoder, Seq
+from research.data import features
+from research.data.manifest import load
+from research.engine.gangs import Ranks
+from research.errors import HarkError, nearest
+from research.evaluation.extract import Extraction
+from research.evaluation.extract_encode import Wanted
+from research.evaluation.extract_job import Job, claim, digest, facts
+from research.evaluation.records import PRETRAINED, RANDOM
+from research.interop.load import open_upstream
+from research.interop.report import Report
+from research.interop.source import Source
+from research.model import StoredUpstream, Upstream, build_upstream
+from research.training.seeds import seed_all
+
+
+class NoEncoder(Encoder):
+    """Layer 0, what the frontend gives, is all there is."""
+
+    depth, stride = 0, 1
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def embed(self, feats: Seq) -> Seq:
+        return feats
+
+    def context(self, x: Seq, layers: Sequence[int] = ()) -> Encoded:
+        return Encoded(x, [x.x for _ in layers])
+
+
+@dataclass
+class Origins:
+    """Opens representations by name. Weights are drawn or read anew each time: training may have changed the last."""
+
+    cfg: Classification
+    source: Source
+
+    def upstream(self, name: str, seed: int) -> Upstream:
+        """Give `pretrained`, `random_init` (of a seed), or a frontend's name, on the CPU in eval mode."""
+        if name == PRETRAINED:
+            found = open_upstream(self.source)
+        elif name == RANDOM:
+            seed_all(RANDOM, seed)
+            found = build_upstream(self.source.frontend, self.source.encoder)
+        else:
+            frontend = registry.build(registry.config_of("frontend", name))
+            found = Upstream(frontend, NoEncoder(frontend.dim))
+        if found.sample_rate != self.cfg.data.sample_rate:
+            raise HarkError(
+                f"data.sample_rate={self.cfg.data.sample_rate}: {name} hears {found.sample_rate} Hz; type "
+                f"data.sample_rate={found.sample_rate}"
+            )
+        return found.eval()
+
+    def layers(self, name: str, depth: int) -> tuple[int, ...]:
+        """Give the layers that are asked for; of a bare frontend the only one. HarkError: there is no such layer."""
+        asked = self.cfg.upstream.layers
+        if name not in (PRETRAINED, RANDOM) or asked == "last":
+            return (depth,)
+        if asked == "all":
+            return tuple(range(depth + 1))
+        chosen = tuple(asked) if isinstance(asked, list) else (asked,)
+        for layer in chosen:
+            if not isinstance(layer, int) or not 0 <= layer <= depth:
+                raise HarkError(
+                    f"upstream.layers={asked}: '{layer}' is none; there are 0 to {depth}, all, last"
+                )
+        if len(set(chosen)) < len(chosen) or not chosen:
+            raise HarkError(f"upstream.layers={asked}: name each layer once, and at least one")
+        return chosen
+
+
+def check_names(names: Sequence[str]) -> None:
+    """HarkError when a baseline is neither `random_init` nor a frontend."""
+    known = [RANDOM, *registry.names("frontend")]
+    for name in names:
+        if name not in known:
+            raise HarkError(f"baselines: no representation is called '{name}'{nearest(name, known)}")
+
+
+@contextmanager
+def stored(
+    upstream: Upstream, layers: Sequence[int], data: Labelled, out: Path, ranks: Ranks
+) -> Iterator[tuple[Upstream, Labelled]]:
+    """Compute the layers of all utterances once: what stands in for the upstream, and the manifests that go with it.
+
+    `out` is removed when the work is done; what an interruption leaves is gone on with.
+    """
+    paths = {path: out / name_of(path) for path in dict.fromkeys([*data.train, *data.valid, *data.test])}
+    for path, folder in paths.items():
+        if not (folder / features.MANIFEST).exists():
+            extract(upstream, tuple(layers), Path(path), folder, data=data, ranks=ranks)
+    moved = [
+        [str(paths[path] / features.MANIFEST) for path in part]
+        for part in (data.train, data.valid, data.test)
+    ]
+    data = replace(data, train=moved[0], valid=moved[1], test=moved[2])
+    found = features.layout(load(data.train, data))
+    yield (
+        StoredUpstream(
+            layers=found.layers,
+            depth=found.depth,
+            dim=found.dim,
+            period=found.period,
+            sample_rate=found.sample_rate,
+        ),
+        data,
+    )
+    ranks.barrier()
+    if ranks.rank == 0:
+        shutil.rmtree(out)
+
+
+def name_of(path: str) -> str:
+    return f"{Path(path).stem}-{hashlib.sha256(str(Path(path).absolute()).encode()).hexdigest()[:8]}"
+
+
+def extract(
+    upstream: Upstream,
+    layers: tuple[int, ...],
+    manifest: Path,
+    out: Path,
+    *,
+    data: Labelled,
+    ranks: Ranks,
+) -> None:
+    """Store the layers of a manifest's utterances, in fp32."""
+    args = argparse.Namespace(
+        checkpoint=type(upstream.encoder).__name__,
+        input=manifest,
+        out=out,
+        dtype="float32",
+        pool=None,
+        kmeans=None,
+        batch_seconds=data.batch_seconds,
+        shard_mb=256,
+        max_bad=data.max_bad,
+    )
+    wanted = Wanted(layers, torch.float32, pool=False)
+    job = Job(args, upstream.cpu(), Report(str(manifest)), digest(upstream.cpu()), wanted, None, None, data)
+    if ranks.rank == 0:
+        (out / "shards").mkdir(parents=True, exist_ok=True)
+        claim(out, facts(job, manifest))
+    ranks.barrier()
+    Extraction(job, ranks, {}).go()
+    ranks.barrier()

@@ -1,0 +1,139 @@
+"""Classification tasks on a prepared corpus, with splits that do not let a classifier cheat where that can be helped.
+
+<corpus>/<task>_train.jsonl, <task>_valid.jsonl, <task>_test.jsonl
+<corpus>/<task>.json   label, how it was split, what else could tell the labels apart, SHA-256 of the manifests
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from research.data.corpora.corpus import Row, Splits, making, totals, write_manifest
+from research.data.corpora.splits import place
+from research.errors import HarkError
+from research.files import write
+
+ENOUGH = 150  # utterances of a voice that is a label
+MOST = 300  # utterances of one voice that are used
+TEST, VALID = 0.2, 0.1  # shares
+
+
+@dataclass(frozen=True)
+class Task:
+    label: str
+    split: str
+    confound: str
+    splits: Splits
+
+
+def prepare(corpus: Path) -> Path:
+    """Write the tasks that a prepared corpus can hold; HarkError when it can hold none."""
+    if not (corpus / "summary.json").exists():
+        raise HarkError(
+            f"{corpus}: no prepared corpus is here (summary.json is missing); see `hark prepare debspeech`"
+        )
+    rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+    tasks = {name: task for name, task in (("voice", voice(rows)), ("language", language(rows))) if task}
+    if not tasks:
+        raise HarkError(
+            f"{corpus}: has neither two voices of {ENOUGH} utterances nor two languages of two sources each"
+        )
+    with making(corpus):
+        for name, task in tasks.items():
+            save(corpus, name, task)
+        tell(corpus, tasks)
+    return corpus
+
+
+def voice(rows: Sequence[Row]) -> Task | None:
+    """Whose voice it is. What is said in the test, a prompt or a level of a game, no voice says in training."""
+    by = {name: some for name, some in grouped(rows, "speaker").items() if len(some) >= ENOUGH}
+    if len(by) < 2:
+        return None
+    splits: Splits = {"train": [], "valid": [], "test": []}
+    for some in by.values():
+        for row in sorted(some, key=place)[:MOST]:
+            splits[part_of(topic(row))].append(row)
+    return Task(
+        "speaker",
+        "by prompt or level of a game: no voice says in training what any says in the test",
+        "every voice was recorded in one place, and few places hold two voices: the channel may tell voices apart, so "
+        "this is voice/source id",
+        splits,
+    )
+
+
+def language(rows: Sequence[Row]) -> Task | None:
+    """Which language it is, from voices and sources that training has not heard."""
+    splits: Splits = {"train": [], "valid": [], "test": []}
+    for _, of_language in sorted(grouped(rows, "lang").items()):
+        sources = sorted(grouped(of_language, "source").values(), key=kind)
+        heard = {row["speaker"] for row in sources[0]}
+        unheard = [row for some in sources[1:] for row in some if row["speaker"] not in heard]
+        if not unheard:
+            continue
+        for row in sorted(sources[0], key=place)[:MOST]:
+            splits["valid" if place({"id": f"valid {row['id']}"}) < VALID else "train"].append(row)
+        for some in grouped(unheard, "speaker").values():
+            splits["test"] += sorted(some, key=place)[:MOST]
+    if len({row["lang"] for row in splits["test"]}) < 2:
+        return None
+    return Task(
+        "lang",
+        "by source: no voice and no source of the test is in training or valid",
+        "training has one voice in each language, so a classifier may learn voices and channels instead; valid has the "
+        "voices of training and is no guide to the test",
+        splits,
+    )
+
+
+def kind(rows: Sequence[Row]) -> tuple[bool, int]:
+    """Prompts come before read sentences: most languages have some, so that training hears one kind of recording."""
+    return any(row.get("kind") == "sentence" for row in rows), -len(rows)
+
+
+def grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+    found = defaultdict(list)
+    for row in rows:
+        if row.get(key):
+            found[row[key]].append(row)
+    return dict(found)
+
+
+def topic(row: Row) -> str:
+    """What an utterance shares with others that should be on the same side: its level, or its prompt."""
+    word = str(row.get("word") or row["id"])
+    return word.split("/", 1)[0] if row.get("kind") == "dialog" else word
+
+
+def part_of(name: str) -> str:
+    share = place({"id": name})
+    return "test" if share < TEST else "valid" if share < TEST + VALID else "train"
+
+
+def save(corpus: Path, name: str, task: Task) -> None:
+    digests = {}
+    for split, rows in task.splits.items():
+        path = corpus / f"{name}_{split}.jsonl"
+        write_manifest(path, rows)
+        digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    facts = {"label": task.label, "split": task.split, "confound": task.confound, "sha256": digests}
+    write(corpus / f"{name}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def tell(corpus: Path, tasks: Mapping[str, Task]) -> None:
+    """Add the tasks to the summary."""
+    summary = json.loads((corpus / "summary.json").read_text())
+    for name, task in tasks.items():
+        summary["splits"] |= {f"{name}_{split}": totals(rows) for split, rows in task.splits.items()}
+    summary["notes"] = list(dict.fromkeys([*summary["notes"], *notes(tasks)]))
+    write(corpus / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+
+
+def notes(tasks: Mapping[str, Task]) -> Iterator[str]:
+    for name, task in tasks.items():
+        yield f"{name}: label={task.label}, split {task.split}"
+        yield f"{name}: confound: {task.confound}"
