@@ -12,9 +12,9 @@ from hydra.core.config_store import ConfigStore
 from research import registry
 from research.conformance.case import Case
 from research.conformance.rules import Broken
-from research.conformance.suite import EVERY, MODEL, RULES, rules_for
+from research.conformance.suite import DOWNSTREAM, EVERY, MODEL, RULES, rules_for
 
-MODULES = [f"tests.broken.{name}" for name in ("objectives", "losses", "parts", "others")]
+MODULES = [f"tests.broken.{name}" for name in ("objectives", "losses", "parts", "others", "downstream")]
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,10 +38,11 @@ def broken():
 
 
 def demands():
-    """Every rule at the kind whose broken plugins show it: what holds for any model is shown by objectives."""
+    """Every rule at the kind whose broken plugins show it, where it holds for several: objectives, or heads."""
+    shown = dict.fromkeys((*EVERY, *MODEL), "objective") | dict.fromkeys(DOWNSTREAM, "head")
     for kind, rules in RULES.items():
         for rule in rules:
-            if kind == "objective" or rule not in (*EVERY, *MODEL):
+            if shown.get(rule, kind) == kind:
                 yield pytest.param(kind, rule, id=f"{kind}-{rule.__name__}")
 
 

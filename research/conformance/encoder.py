@@ -90,8 +90,9 @@ def statistics_ignore_padding(case: Case) -> None:
     outcomes = []
     for padding in (0, 40):
         encoder, dim = made(case)
+        feats = littered(frames([61], dim), padding)
         with Still():
-            out = encoder.train()(littered(frames([61], dim), padding)).last
+            out = encoder.train()(feats).last
         end_step(encoder, 1)
         outcomes.append((out.x[:, : int(out.lengths)], snapshot(encoder)))
     (alone, state), (padded, padded_state) = outcomes

@@ -51,8 +51,9 @@ def statistics_ignore_padding(case: Case) -> None:
     outcomes = []
     for padding in (0, 40):
         head: Head = made(case).train()
+        x = littered(frames((31, 31)), padding)
         with Still():
-            out = head(littered(frames((31, 31)), padding))
+            out = head(x)
         end_step(head, 1)
         outcomes.append((out.x[out.valid], snapshot(head)))
     (alone, state), (padded, padded_state) = outcomes
