@@ -15,13 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train",
         type=Path,
         metavar="M",
-        help="manifest with phones (default: phones_train.jsonl beside data.train)",
+        help="manifest with phones, of audio or of stored features (default: phones_train.jsonl beside data.train)",
     )
     parser.add_argument(
         "--test",
         type=Path,
         metavar="M",
-        help="manifest with phones (default: phones_test.jsonl beside data.train)",
+        help="manifest with phones, of audio or of stored features (default: phones_test.jsonl beside data.train)",
     )
     parser.add_argument(
         "--seeds",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from research.contracts import Encoded, Features, Frontend, Seq
+from research.data.features import Layout
 from research.evaluation.speech import Speech
 from research.model import Upstream
 
@@ -61,6 +62,14 @@ def encode(upstream: Upstream, speech: Speech, layers: Sequence[int] | None = No
         frames = represent(forward, speech.audio)
     return {
         layer: Features(x, upstream.period, speech.segments) for layer, x in zip(wanted, frames, strict=True)
+    }
+
+
+def stored(layout: Layout, speech: Speech) -> dict[int, Features]:
+    """What `hark extract` stored of every utterance."""
+    return {
+        layer: Features([x[place].float() for x in speech.stored], layout.period, speech.segments)
+        for place, layer in enumerate(layout.layers)
     }
 
 

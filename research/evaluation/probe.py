@@ -11,8 +11,12 @@ from rich.progress import Progress
 from research import registry, runs
 from research.config import Data, Run
 from research.contracts import Features, Frontend, Probe
+from research.data.features import Layout, layout
+from research.data.manifest import Manifest
 from research.engine.gangs import find_device
-from research.evaluation.features import encode, frontend_features, pick, stacked
+from research.errors import HarkError
+from research.evaluation.extract_job import digest
+from research.evaluation.features import encode, frontend_features, pick, stacked, stored
 from research.evaluation.records import PRETRAINED, RANDOM, Found, Key, Line, Setting, lines, store
 from research.evaluation.speech import Speech, Task, gather
 from research.evaluation.splits import digests, draw, manifests, seen
@@ -35,7 +39,8 @@ def probe(args: argparse.Namespace) -> list[Line]:
     train, test = manifests(args.train, args.test, subject.data)
     drawn = draw(len(train), args.sentences, args.dev, args.seeds)
     task = gather(train, test, drawn, subject.upstream.sample_rate)
-    compared = Representations(subject, {args.baseline: baseline}, task.speech)
+    kept = layout_of(train, test, subject.upstream)
+    compared = Representations(subject, {args.baseline: baseline}, task.speech, kept)
     setting = Setting(
         checkpoint=subject.name,
         step=subject.source.step,
@@ -79,16 +84,37 @@ def find(path: Path, step: int | None) -> Subject:
     return Subject(source, upstream, folder.name, folder / "probes.jsonl", cfg.data, cfg.run)
 
 
+def layout_of(train: Manifest, test: Manifest, upstream: Upstream) -> Layout | None:
+    """Give the layout of stored features; None when the manifests are of audio. HarkError: they serve no probe."""
+    if not (train.stored or test.stored):
+        return None
+    found = layout(train)
+    for manifest in (train, test):
+        path = manifest.sources[0].path
+        if layout(manifest) != found:
+            raise HarkError(f"{path}: holds other features than {train.sources[0].path}; extract both alike")
+        if found.weights != digest(upstream):
+            raise HarkError(f"{path}: holds features of another model; extract them from this one")
+        if found.pool:
+            raise HarkError(
+                f"{path}: holds one vector per utterance; probes ask frames, extract without --pool"
+            )
+    return found
+
+
 class Representations:
     """Everything that is compared. What no seed changes is computed once, for all utterances."""
 
-    def __init__(self, subject: Subject, baselines: Mapping[str, Frontend], speech: Speech) -> None:
+    def __init__(
+        self, subject: Subject, baselines: Mapping[str, Frontend], speech: Speech, kept: Layout | None = None
+    ) -> None:
         self.subject, self.speech, self.device = subject, speech, find_device(subject.run.device)
-        layers = encode(subject.upstream.to(self.device), speech)
+        layers = stored(kept, speech) if kept else encode(subject.upstream.to(self.device), speech)
+        self.layers = list(layers)
         self.fixed: list[tuple[str, int | None, Features]] = []
         for name, frontend in baselines.items():
             own = frontend_features(frontend, speech)
-            size = round(layers[0].period / own.period)
+            size = round(subject.upstream.period / own.period)
             self.fixed.append((name, None, own))
             if size > 1:  # the same at the encoder's own rate
                 self.fixed.append((name, None, stacked(own, size)))
@@ -100,7 +126,7 @@ class Representations:
         for name, layer, features in self.fixed:
             yield name, layer, pick(features, rows)
         fresh = self.subject.fresh(seed).to(self.device)
-        for layer, features in encode(fresh, self.speech.pick(rows)).items():
+        for layer, features in encode(fresh, self.speech.pick(rows), self.layers).items():
             yield RANDOM, layer, features
 
 

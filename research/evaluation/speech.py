@@ -1,12 +1,12 @@
 """Labelled speech for probes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from research.data import audio
+from research.data import audio, features
 from research.data.manifest import Manifest
 from research.errors import HarkError
 from research.evaluation.splits import Draw
@@ -20,9 +20,11 @@ class Speech:
     segments: list[
         list[tuple[float, float, str]]
     ]  # per utterance (start s, end s, phone), in the order of time
+    stored: list[Tensor] = field(default_factory=list)  # per utterance (L, T, D), of manifests of features
 
     def pick(self, rows: Sequence[int]) -> "Speech":
-        return Speech([self.audio[i] for i in rows], [self.segments[i] for i in rows])
+        stored = [self.stored[i] for i in rows] if self.stored else []
+        return Speech([self.audio[i] for i in rows], [self.segments[i] for i in rows], stored)
 
 
 @dataclass
@@ -41,7 +43,7 @@ def gather(train: Manifest, test: Manifest, drawn: Draw, sample_rate: int) -> Ta
     place = {row: i for i, row in enumerate(used)}
     one, two = decode(train, used, sample_rate), decode(test, range(len(test)), sample_rate)
     return Task(
-        Speech(one.audio + two.audio, one.segments + two.segments),
+        Speech(one.audio + two.audio, one.segments + two.segments, one.stored + two.stored),
         train=[[place[row] for row in rows] for rows in drawn.train],
         dev=[place[row] for row in drawn.dev],
         test=list(range(len(used), len(used) + len(test))),
@@ -55,6 +57,8 @@ def decode(manifest: Manifest, rows: Sequence[int], sample_rate: int) -> Speech:
         item = manifest.utterance(i)
         try:
             clip = audio.read(item.path, item.offset, item.duration, sample_rate)
+            if manifest.stored:
+                speech.stored.append(features.read(manifest.extra(i), manifest.folder(i)))  # noqa: S610  not Django's
         except audio.UndecodableError as error:
             raise HarkError(f"{manifest.where(i)}: {error}") from error
         speech.audio.append(torch.from_numpy(clip.samples))
