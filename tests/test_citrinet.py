@@ -138,7 +138,7 @@ def test_gradients_of_a_padded_batch_are_those_of_its_rows():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dim": 4}, "encoder.dim=4"),
+        ({"dim": 0}, "encoder.dim=0"),
         ({"stages": [[5]]}, "encoder.stages"),
         ({"stages": [[5], [11]]}, "encoder.stages"),
         ({"stages": [[], [11, 13]]}, "encoder.stages"),

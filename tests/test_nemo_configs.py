@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from research.compose import compose_config
+from research import registry
+from research.classification.config import Classification
+from research.compose import compose_config, compose_root
 from research.engine.weights import load_model
 from research.model import assemble, check
 from research.runs import read_jsonl
@@ -99,7 +101,7 @@ def conformer_encoder():
 CITRINET_KERNELS = [11, 13, 15, 17, 19, 21, 13, 15, 17, 19, 21, 23, 25, 25, 27, 29, 31, 33, 35, 37, 39]
 
 
-def jasper(filters, kernels, last, *, factor, repeat, final):
+def jasper(filters, kernels, last, *, factor, repeat, final, bands=80, first=5):
     """ConvASREncoder: separable, no biases, squeeze-and-excitation by 8, residuals but in the first and last block."""
 
     def separable(before, after, kernel):
@@ -109,10 +111,10 @@ def jasper(filters, kernels, last, *, factor, repeat, final):
     def excite(dim):
         return 2 * dim * (dim // 8)
 
-    first = 80 * 5 + 80 * filters + norm(filters) + excite(filters)
+    front = bands * first + bands * filters + norm(filters) + excite(filters)
     residual = filters * filters + norm(filters) + excite(filters)
     blocks = sum(residual + repeat * separable(filters, filters, kernel) for kernel in kernels)
-    return first + blocks + separable(filters, final, last) + excite(final)
+    return front + blocks + separable(filters, final, last) + excite(final)
 
 
 def reconstruction(before, hidden, after, doublings=0):
@@ -211,6 +213,44 @@ def test_an_experiment_is_as_large_as_its_model(name):
     theirs, more = NEMO[name]
     model = check(composed(name).config)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == theirs + more
+
+
+def speaker_decoder(dim, attention, vector, classes):
+    """SpeakerDecoder: attentive pooling with context, batch norm, an embedding, a linear layer."""
+    pool = linear(3 * dim, attention) + norm(attention) + linear(attention, dim)
+    return pool + norm(2 * dim) + linear(2 * dim, vector) + linear(vector, classes)
+
+
+def ecapa():
+    """ECAPAEncoder: grouped convolutions between pointwise ones, a batch norm inside squeeze-and-excitation."""
+    tdnn = linear(512, 512) + norm(512)
+    grouped = convolution(512, 512, 3, groups=8) + norm(512)
+    excite = linear(512, 128) + norm(128) + linear(128, 512)
+    front, join = convolution(512, 512, 5) + norm(512), linear(1536, 1536) + norm(1536)
+    return front + 3 * (2 * tdnn + grouped + excite) + join + speaker_decoder(1536, 128, 192, 7205)
+
+
+RES2 = convolution(64, 64, 3) + norm(64)  # Res2 leaves the first of 8 groups as it is
+SPEAKERS = {  # what is trained on top of the frozen encoder; 17 weights of layers, which NeMo freezes by mistake
+    "nemo_nest_ecapa_tdnn_small": (ecapa(), 17 - 3 * (RES2 + norm(128)) - 1536 - 7205),
+    "nemo_nest_titanet_small": (
+        jasper(256, [7, 11, 15], 1, factor=1.0, repeat=3, final=3072, bands=512, first=3)
+        + speaker_decoder(3072, 128, 192, 7205),
+        17 - 3072 - 7205,  # no number added to all scores of a softmax, no bias beside a cosine
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPEAKERS)
+def test_a_classifier_is_as_large_as_its_model(name):
+    theirs, more = SPEAKERS[name]
+    cfg = compose_root(Classification, [f"classify={name}"]).config
+    with torch.device("meta"):
+        layers = registry.build(cfg.aggregation, dim_in=512, layers=len(cfg.upstream.layers))
+        head = registry.build(cfg.head, dim_in=layers.dim)
+        criterion = registry.build(cfg.criterion, dim_in=head.dim, classes=7205)
+    parts = [p for part in (layers, head, criterion) for p in part.parameters()]
+    assert sum(p.numel() for p in parts if p.requires_grad) == theirs + more
 
 
 def test_every_experiment_is_covered():

@@ -9,6 +9,8 @@ from research.nn.norm import BatchNorm, update_running
 from research.nn.separable import Activation, Block, ResidualBlock
 from research.registry import preset, register
 
+STAGES = ([5], [11, 13, 15, 17, 19, 21], [13, 15, 17, 19, 21, 23, 25], [25, 27, 29, 31, 33, 35, 37, 39])
+
 
 def odd(kernel: float) -> int:
     """The odd number of frames at or just above a scaled kernel."""
@@ -19,8 +21,9 @@ def odd(kernel: float) -> int:
 class Citrinet(Encoder):
     """Time-channel separable convolutions with squeeze-and-excitation (arXiv 2104.01721).
 
-    `embed` ends with the last block that halves the frame rate; each block after it is a layer. All of them are `dim`
-    wide. The wider or narrower block with which NeMo closes the stack belongs to the objective: see `mel_contrast`.
+    Every stage but the first begins with a block that halves the frame rate. `embed` ends with the last of these; each
+    block after it is a layer. All are `dim` wide: the block of another width with which NeMo closes the stack belongs to
+    the heads of the objective (`objective.closing` of `mel_contrast`).
     """
 
     example = ("encoder.dim=64", "encoder.stages=[[5],[11,13],[13],[25,27,29]]", "encoder.repeat=2")
@@ -28,16 +31,7 @@ class Citrinet(Encoder):
     @dataclass(kw_only=True)
     class Config(Encoder.Config):
         dim: int = 1024
-        stages: list[list[int]] = (
-            field(  # kernels, block by block; each stage but the first halves the rate at once
-                default_factory=lambda: [
-                    [5],
-                    [11, 13, 15, 17, 19, 21],
-                    [13, 15, 17, 19, 21, 23, 25],
-                    [25, 27, 29, 31, 33, 35, 37, 39],
-                ]
-            )
-        )
+        stages: list[list[int]] = field(default_factory=lambda: [*STAGES])  # kernels of the blocks
         kernel_factor: float = 0.25  # on all kernels but the very first
         repeat: int = 5  # convolutions in a block; the very first block has one, and no residual
         activation: Activation = Activation.relu
@@ -84,10 +78,6 @@ def residual(cfg: Citrinet.Config, kernel: int, stride: int = 1) -> ResidualBloc
 
 def refuse(cfg: Citrinet.Config) -> None:
     """Raise HarkError for settings that no encoder can have."""
-    if cfg.dim < 8:
-        raise HarkError(
-            f"encoder.dim={cfg.dim}: squeeze-and-excitation keeps one channel in 8; choose 8 or more"
-        )
     if len(cfg.stages) < 2 or not all(cfg.stages) or len(cfg.stages[-1]) < 2:
         raise HarkError(
             f"encoder.stages={cfg.stages}: give the kernels of two stages or more, such as [[5],[11,13]]; "
@@ -97,8 +87,8 @@ def refuse(cfg: Citrinet.Config) -> None:
         raise HarkError(
             f"encoder.stages={cfg.stages}: kernels are 1 or more frames, the first one an odd number"
         )
-    if cfg.repeat < 1:
-        raise HarkError(f"encoder.repeat={cfg.repeat}: a block has one convolution or more")
+    if cfg.dim < 1 or cfg.repeat < 1:
+        raise HarkError(f"encoder.dim={cfg.dim}, encoder.repeat={cfg.repeat}: choose 1 or more of each")
     if not 0 <= cfg.dropout < 1:
         raise HarkError(f"encoder.dropout={cfg.dropout}: choose a share from 0 to below 1")
 

@@ -58,8 +58,8 @@ class SqueezeExcite(nn.Module):
     def __init__(self, dim: int, activation: Activation, ratio: int = 8) -> None:
         super().__init__()
         self.activation = ACTIVATION[activation]
-        self.down = nn.Linear(dim, dim // ratio, bias=False)
-        self.up = nn.Linear(dim // ratio, dim, bias=False)
+        narrow = max(1, dim // ratio)
+        self.down, self.up = nn.Linear(dim, narrow, bias=False), nn.Linear(narrow, dim, bias=False)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, C), bool (B, T) -> (B, T, C)."""
