@@ -13,6 +13,14 @@ overrides read key=value, for example
   hark train experiment=nest_large encoder.dropout=0.2 run.seed=1 train.precision=bf16
 The same configuration is the same run: typed again, it resumes."""
 
+CLASSIFY = """\
+overrides read key=value, for example
+  hark classify upstream=runs/nest_demo-<signature> label=lang \\
+    data.train=[train.jsonl] data.valid=[valid.jsonl] data.test=[test.jsonl] head=attentive seeds=5
+  ... tune.start=200 tune.lr_scale=0.1     the encoder is trained too, from step 200 on
+  ... lr_grid=[1e-4,1e-3,1e-2]             valid chooses; test is read once
+The same configuration is the same experiment: typed again, it goes on, or prints what it found."""
+
 
 def train(args: argparse.Namespace) -> int:
     from research.compose import compose_config
@@ -60,11 +68,26 @@ def extract(args: argparse.Namespace) -> int:
     return 0
 
 
+def classify(args: argparse.Namespace) -> int:
+    from research.classification.command import run
+
+    return run(args.overrides)
+
+
+def export(args: argparse.Namespace) -> int:
+    from research.interop.export_command import run
+
+    run(args)
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     from research.data.corpora.command import add_arguments as prepare_arguments
     from research.evaluation.command import add_arguments as probe_arguments
     from research.evaluation.extract_command import EPILOG as EXTRACT
     from research.evaluation.extract_command import add_arguments as extract_arguments
+    from research.interop.export_command import EPILOG as EXPORT
+    from research.interop.export_command import add_arguments as export_arguments
 
     top = argparse.ArgumentParser(
         prog="hark", description="Speech self-supervised learning as composable plugins."
@@ -84,6 +107,11 @@ def parser() -> argparse.ArgumentParser:
     )
     probe_arguments(command("probe", probe, "ask what the layers of a run know, beside baselines"))
     extract_arguments(command("extract", extract, "store what layers make of any audio", EXTRACT))
+    sub = command(
+        "classify", classify, "train a classifier on a checkpoint's layers, beside baselines", CLASSIFY
+    )
+    sub.add_argument("overrides", nargs="*", metavar="key=value")
+    export_arguments(command("export", export, "write a checkpoint for other toolkits", EXPORT))
     sub = command("list", list_plugins, "name the plugins")
     sub.add_argument("kind", nargs="?", help="objective, encoder, frontend, quantizer, ...")
     sub = command("show", show, "print what overrides resolve to, with the docstrings", TRAIN)

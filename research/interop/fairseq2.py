@@ -32,14 +32,14 @@ from research.interop.source import Source
 from research.model import Upstream, build_upstream
 from research.nn.wave import FeatureNorm
 
-CARDS, WEIGHTS = (".yaml", ".yml"), (".pt", ".safetensors")
+CARDS, WEIGHTS = (".yaml", ".yml"), ".pt"
 OVERRIDES = ("model_config", "model_config_override", "model_config_overrides")
 
 
 def find(path: Path) -> bool:
     """Whether a path is the name of a card, the file of one, a checkpoint with a card, or a step of a fairseq2 run."""
     if path.is_file():
-        return path.suffix in CARDS or (path.suffix in WEIGHTS and card_of(path) is not None)
+        return path.suffix in CARDS or (path.suffix == WEIGHTS and card_of(path) is not None)
     return (path / MODEL).is_file() or (len(path.parts) == 1 and cards.find(str(path)) is not None)
 
 
@@ -121,7 +121,7 @@ def options(card: Mapping[str, Any]) -> tuple[Any, Any, list[Entry]]:
         raise HarkError(f"model_family={family}: hark reads wav2vec2 only")
     if arch not in ARCHS:
         raise HarkError(f"model_arch={arch}: hark knows {', '.join(ARCHS)}")
-    told = next((card[key] for key in OVERRIDES if key in card), {})
+    told: Mapping[str, Any] = next((card[key] for key in OVERRIDES if key in card), {})
     encoder = ARCHS[arch] | flat(flat(told).get("encoder_config", {}))
     values = spread(encoder)
     return dialect(values).read(values)
@@ -139,13 +139,14 @@ def write(upstream: Upstream, out: Path) -> list[Entry]:
 
     What only pretraining uses (masker, quantizer, projections) is new. HarkError: an option that fairseq2 has not.
     """
-    if out.suffix != ".pt":
+    if out.suffix != WEIGHTS:
         raise HarkError(f"{out}: fairseq2's checkpoints end in .pt")
     if not isinstance(upstream.frontend, registry.find("frontend", FRONTEND)):
         raise HarkError(
             f"frontend {type(upstream.frontend).__name__}: fairseq2's wav2vec2 reads {FRONTEND} only"
         )
-    frontend, encoder = upstream.frontend.cfg, upstream.encoder.cfg
+    frontend: Any = upstream.frontend.cfg
+    encoder: Any = upstream.encoder.cfg
     told = {
         "feature_extractor_layer_norm_convs": frontend.norm is FeatureNorm.layer,
         "pos_encoder_depth": encoder.position_layers,

@@ -161,7 +161,7 @@ def names(frontend: Any, encoder: Any) -> Table:
     }
 
 
-FAIRSEQ = (  # fairseq's keys -> fairseq2's
+FAIRSEQ: tuple[tuple[str, str], ...] = (  # fairseq's keys -> fairseq2's
     (r"^encoder\.layers\.(\d+)\.self_attn\.out_proj\.", r"encoder.layers.\1.self_attn.output_proj."),
     (r"^encoder\.layers\.(\d+)\.fc1\.", r"encoder.layers.\1.ffn.inner_proj."),
     (r"^encoder\.layers\.(\d+)\.fc2\.", r"encoder.layers.\1.ffn.output_proj."),

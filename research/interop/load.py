@@ -8,7 +8,7 @@ from torch import Tensor
 
 from research import registry
 from research.errors import HarkError
-from research.interop import fairseq2, hark_run, huggingface, nemo
+from research.interop import fairseq2, hark_run, huggingface, nemo, state
 from research.interop.report import Entry, Fate, Report
 from research.interop.source import Source
 from research.model import Upstream, build_upstream
@@ -34,6 +34,8 @@ def read(path: str | Path, step: int | None = None) -> Source:
         return nemo.read(path)
     if (path / "config.json").is_file():
         return huggingface.read(path)
+    if state.find(path):
+        return state.read(path)
     if fairseq2.find(path):
         return fairseq2.read(path)
     what = "is none of what hark opens" if path.exists() else "nothing is here"
