@@ -82,3 +82,4 @@ class LogMel(Frontend):
 
 
 preset("log_mel_128", LogMel.Config(dim=128))
+preset("log_mel_raw", LogMel.Config(normalize=Normalize.none))

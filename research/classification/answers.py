@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchaudio.functional import edit_distance
 
 from research.classification.config import Labelled
 from research.classification.data import Corpus, every
@@ -15,6 +14,7 @@ from research.classification.task import Classifier
 from research.contracts import Answers
 from research.data.manifest import Manifest
 from research.errors import HarkError
+from research.evaluation import metrics
 from research.evaluation.features import evaluating
 from research.files import write
 
@@ -72,22 +72,16 @@ def answer(
             for b, row in enumerate(loaded.rows):
                 length = int(h.lengths[b])
                 said = best[b, :length]
-                found[row] = collapse(said, blank) if task.criterion.frames else said.tolist()
+                found[row] = metrics.greedy(said, blank) if task.criterion.frames else said.tolist()
                 embeddings[row] = h.x[b, :length].float().mean(0).cpu()
     rows = range(len(test))
     return [found[row] for row in rows], torch.stack([embeddings[row] for row in rows])
 
 
-def collapse(said: Tensor, blank: int) -> list[int]:
-    """The best path of CTC as labels: repeats are one, blanks are none. (T,) -> numbers."""
-    return [number for number in said.unique_consecutive().tolist() if number != blank]
-
-
 def judge(record: Record, corpus: Corpus) -> Answers:
     """Count what was right: with labels the accuracies, with tokens the error rate."""
     if corpus.vocabulary.tokens:
-        pairs = zip(record.answers, corpus.truth, strict=True)
-        counts = torch.tensor([[edit_distance(said, true), len(true)] for said, true in pairs])  # (U, 2)
+        counts = torch.from_numpy(metrics.edit_counts(corpus.truth, record.answers))  # (U, 2)
         return Answers(counts.double(), error_rate)
     truth = torch.tensor([true[0] for true in corpus.truth])  # (U,)
     said = torch.tensor([answers[0] for answers in record.answers])  # (U,)
@@ -108,9 +102,8 @@ def error_rate(counts: Tensor) -> dict[str, Tensor]:  # (R, 2) edits and tokens
 
 def confusion(corpus: Corpus, records: Sequence[Record]) -> Tensor:
     """Share of each true label's utterances that is called each label, over all seeds: (K, K), rows are the truth."""
-    size = len(corpus.vocabulary.names)
-    counts = torch.zeros(size, size)
-    for record in records:
-        for true, answered in zip(corpus.truth, record.answers, strict=True):
-            counts[true[0], answered[0]] += 1
+    truth = [true[0] for true in corpus.truth]
+    said = [[answers[0] for answers in record.answers] for record in records]
+    found = sum(metrics.confusion(truth, one, len(corpus.vocabulary.names)) for one in said)
+    counts = torch.as_tensor(found).float()
     return counts / counts.sum(1, keepdim=True).clamp(min=1)

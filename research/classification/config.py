@@ -47,7 +47,7 @@ class Classification(Training):
     defaults: list[Any] = field(
         default_factory=lambda: [
             "_self_",
-            {"aggregation": "weighted_sum"},
+            {"aggregation": "weighted_sum_norm"},
             {"head": "linear"},
             {"criterion": "cross_entropy"},
             {"augmentation": "none"},
@@ -71,7 +71,8 @@ class Classification(Training):
     lr_grid: list[float] = field(default_factory=list)  # rates that `valid` chooses from; empty: optimizer.lr
     representation: str = "pretrained"  # of one run: pretrained, random_init, or a frontend's name
     seeds: int = volatile(3)  # runs of each representation, from run.seed on
-    baselines: list[str] = volatile(lambda: ["random_init", "log_mel"])
+    # log_mel normalises every utterance: its mean over time, all that a mean-pooling head sees, is 0; hence log_mel_raw
+    baselines: list[str] = volatile(lambda: ["random_init", "log_mel", "log_mel_raw"])
     confound: str = volatile("")  # what else could tell the labels apart: printed below the table
 
 

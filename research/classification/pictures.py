@@ -43,7 +43,7 @@ def layer_weights(path: Path, by_name: Mapping[str, Sequence[Record]]) -> None:
     ax.set(
         xlabel="layer",
         ylabel="weight",
-        title="one line per seed; a large weight does not make a layer important",
+        title="a line per seed; large does not mean important",
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if ax.lines:

@@ -92,6 +92,8 @@ class Experiment:
             return View(self, name, layers, cfg.data, None)
         out = self.path / "features" / (f"{name}-seed{seed}" if name == RANDOM else name)
         instead, data = held.enter_context(stored(upstream, layers, cfg.data, out, self.ranks))
+        if self.flag.signal is not None:
+            raise StoppedError(128 + self.flag.signal)
         return View(self, name, layers, data, instead)
 
     def choose(self, view: "View", seed: int) -> Chosen:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from research.data.manifest import Manifest
 from research.errors import HarkError
+from research.evaluation import metrics
 
 
 def compare(lists: Sequence[str], test: Manifest, embeddings: Tensor) -> dict[str, dict[str, float]]:
@@ -15,53 +15,43 @@ def compare(lists: Sequence[str], test: Manifest, embeddings: Tensor) -> dict[st
     found = {}
     for path in lists:
         same, pairs = read(Path(path), test)
-        one, two = (embeddings[pairs[:, side]] for side in (0, 1))  # (P, E)
-        found[path] = {"trials": float(len(same)), **errors(torch.cosine_similarity(one, two, -1), same)}
+        scores = metrics.score_trials(embeddings, pairs)  # (P,)
+        found[path] = {
+            "trials": len(same),
+            "eer": metrics.eer(scores, same),
+            "min_dcf": metrics.min_dcf(scores, same),
+        }
     return found
 
 
-def read(path: Path, test: Manifest) -> tuple[Tensor, Tensor]:
+def read(path: Path, test: Manifest) -> tuple[list[bool], list[list[int]]]:
     """Read lines `1 one two` (same) or `0 one two` (different), ids or audio paths of test utterances.
 
-    Gives bool (P,) and rows (P, 2). HarkError names the line that is wrong.
+    Gives which are the same (P,) and rows (P, 2). HarkError names the line that is wrong.
     """
     rows: dict[str, int] = {}
     for i in range(len(test)):
         one = test.utterance(i)
         rows |= {one.path: i, one.id: i}
+
+    def place(name: str) -> str:
+        return name if name in rows else str((path.parent / name).absolute())
+
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise HarkError(f"{path}: this list of trials cannot be read ({error.strerror})") from None
-    same, pairs = [], []
+    same: list[bool] = []
+    pairs: list[list[int]] = []
     for number, line in enumerate(lines, 1):
-        label, *names = line.split()
+        label, *names = line.split() or [""]
         if label not in ("0", "1") or len(names) != 2:
             raise HarkError(f"{path}:{number}: a trial reads `1 one two` or `0 one two`")
-        found = [rows.get(name, rows.get(str((path.parent / name).absolute()))) for name in names]
-        for name, row in zip(names, found, strict=True):
-            if row is None:
+        for name in names:
+            if place(name) not in rows:
                 raise HarkError(f"{path}:{number}: '{name}' is neither an id nor an audio path in data.test")
         same.append(label == "1")
-        pairs.append(found)
+        pairs.append([rows[place(name)] for name in names])
     if len(set(same)) < 2:
         raise HarkError(f"{path}: needs trials of both kinds, 1 (same) and 0 (different)")
-    return torch.tensor(same), torch.tensor(pairs)
-
-
-def errors(scores: Tensor, same: Tensor, prior: float = 0.01) -> dict[str, float]:
-    """Equal error rate, and the least detection cost at a prior of `same`, normalised (NIST SRE; costs of 1).
-
-    Scores (P,), bool (P,). Trials of equal scores are accepted together.
-    """
-    values, order = scores.double().sort(descending=True)
-    hits = same[order].double()
-    last = torch.cat([values[1:] != values[:-1], torch.tensor([True])])  # of each score
-    miss = torch.cat([torch.ones(1), (1 - hits.cumsum(0) / hits.sum())[last]])
-    false = torch.cat([torch.zeros(1), ((1 - hits).cumsum(0) / (1 - hits).sum())[last]])
-    after = int((miss <= false).nonzero()[0])  # the two rates cross between here and the threshold before
-    gap = (miss - false)[[after - 1, after]]
-    share = gap[0] / (gap[0] - gap[1])
-    eer = false[after - 1] + share * (false[after] - false[after - 1])
-    cost = (prior * miss + (1 - prior) * false).min() / min(prior, 1 - prior)
-    return {"eer": eer.item(), "min_dcf": cost.item()}
+    return same, pairs
