@@ -22,6 +22,7 @@ class Transformer(Encoder):
     """
 
     example = (
+        "objective=wav2vec2",
         "encoder.dim=64",
         "encoder.depth=2",
         "encoder.heads=4",

@@ -18,7 +18,7 @@ class ConvWave(Frontend):
     the first convolution counts an utterance's own frames only.
     """
 
-    example = ("frontend.channels=32", "encoder=transformer_tiny")
+    example = ("objective=wav2vec2", "encoder=transformer_tiny", "frontend.channels=32")
 
     @dataclass(kw_only=True)
     class Config(Frontend.Config):

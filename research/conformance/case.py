@@ -70,6 +70,7 @@ def small(kind: str, name: str) -> list[str]:
         return own
     objective = next((o.split("=")[1] for o in own if o.startswith("objective=")), default_objective())
     around = registry.find("objective", objective).example
+    groups -= {"objective"}
     return own + [o for o in around if o.split("=")[0].split(".")[0] not in groups]
 
 
