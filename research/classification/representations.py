@@ -1,6 +1,5 @@
 """What is compared: a checkpoint, the same architecture without training, and bare frontends."""
 
-import argparse
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,9 +16,9 @@ from research.data import features
 from research.data.manifest import load
 from research.engine.gangs import Ranks
 from research.errors import HarkError, nearest
-from research.evaluation.extract import Extraction
+from research.evaluation.extract import make
 from research.evaluation.extract_encode import Wanted
-from research.evaluation.extract_job import Job, claim, digest, facts
+from research.evaluation.extract_job import Job
 from research.evaluation.records import PRETRAINED, RANDOM
 from research.interop.load import open_upstream
 from research.interop.report import Report
@@ -141,22 +140,14 @@ def extract(
     ranks: Ranks,
 ) -> None:
     """Store the layers of a manifest's utterances, in fp32."""
-    args = argparse.Namespace(
+    job = Job(
         checkpoint=type(upstream.encoder).__name__,
+        upstream=upstream,
+        report=Report(str(manifest)),
         input=manifest,
         out=out,
-        dtype="float32",
-        pool=None,
-        kmeans=None,
-        batch_seconds=data.batch_seconds,
+        wanted=Wanted(layers, torch.float32, pool=False),
+        data=data,
         shard_mb=256,
-        max_bad=data.max_bad,
     )
-    wanted = Wanted(layers, torch.float32, pool=False)
-    job = Job(args, upstream.cpu(), Report(str(manifest)), digest(upstream.cpu()), wanted, None, None, data)
-    if ranks.rank == 0:
-        (out / "shards").mkdir(parents=True, exist_ok=True)
-        claim(out, facts(job, manifest))
-    ranks.barrier()
-    Extraction(job, ranks, {}).go()
-    ranks.barrier()
+    make(job, ranks)

@@ -53,20 +53,26 @@ def extract(args: argparse.Namespace) -> None:
     job = job_of(args)
     ranks = start(args.device)
     try:
-        with ExitStack() as held:
-            missing: dict[str, str] = {}
-            if ranks.rank == 0:
-                files = extract_input.audio_of(args.input)
-                (args.out / "shards").mkdir(parents=True, exist_ok=True)
-                held.enter_context(runs.only_one(args.out))
-                missing = extract_input.index(files, args.input, args.out)
-                path = extract_input.manifest_of(args.input, args.out)
-                extract_input.read(path, job.data)  # refuses it, or fills the cache that the others read
-                claim(args.out, facts(job, path))
-            ranks.barrier()
-            Extraction(job, ranks, missing).go()
+        make(job, ranks)
     finally:
         ranks.close()
+
+
+def make(job: Job, ranks: Ranks) -> None:
+    """Make the store of a job together with the other ranks, or go on with it; HarkError as `extract`."""
+    with ExitStack() as held:
+        missing: dict[str, str] = {}
+        if ranks.rank == 0:
+            files = extract_input.audio_of(job.input)
+            (job.out / "shards").mkdir(parents=True, exist_ok=True)
+            held.enter_context(runs.only_one(job.out))
+            missing = extract_input.index(files, job.input, job.out)
+            path = extract_input.manifest_of(job.input, job.out)
+            extract_input.read(path, job.data)  # refuses it, or fills the cache that the others read
+            claim(job.out, facts(job, path))
+        ranks.barrier()
+        Extraction(job, ranks, missing).go()
+        ranks.barrier()  # the manifests are there
 
 
 class Extraction:
@@ -74,7 +80,7 @@ class Extraction:
 
     def __init__(self, job: Job, ranks: Ranks, missing: dict[str, str]) -> None:
         self.job, self.ranks, self.missing, self.out = job, ranks, missing, job.out
-        path = extract_input.manifest_of(job.args.input, job.out)
+        path = extract_input.manifest_of(job.input, job.out)
         self.manifest, self.data = extract_input.read(path, job.data)
         self.loader = Loader(self.manifest, None, self.data, seed=0)
         self.read = torch_reader.read if bindings.problem() else pipeline.read
@@ -84,7 +90,7 @@ class Extraction:
         self.upstream = job.upstream.to(ranks.device)
 
     def go(self) -> None:
-        shards = plan(self.batches(np.flatnonzero(self.long)), self.sizes(), self.job.args.shard_mb * 1e6)
+        shards = plan(self.batches(np.flatnonzero(self.long)), self.sizes(), self.job.shard_mb * 1e6)
         todo = [number for number in range(len(shards)) if contents(path_of_shard(self.out, number)) is None]
         with still(self.upstream):
             codebook = self.codebook()
@@ -144,7 +150,8 @@ class Extraction:
 
     def learnt(self, layer: int) -> Codebook:
         """Cluster frames of utterances that are drawn at random, as many as it takes."""
-        clusters = self.job.args.kmeans
+        clusters = self.job.clusters
+        assert clusters is not None
         order = np.random.default_rng(SEED).permutation(np.flatnonzero(self.long))
         reached = np.cumsum(self.manifest.durations[order]) / self.upstream.period >= FRAMES * clusters
         drawn = order[: int(np.argmax(reached)) + 1] if reached.any() else order
@@ -162,7 +169,7 @@ class Extraction:
         found = gather(self.out, shards, len(self.manifest))
         bad = len(found.bad) + len(self.missing)
         if bad == len(self.missing) + self.long.sum():
-            raise HarkError(f"{self.job.args.input}: nothing in it could be read; see the warnings")
+            raise HarkError(f"{self.job.input}: nothing in it could be read; see the warnings")
         everything = len(self.manifest) + len(self.missing)
         if everything >= ENOUGH and bad > self.data.max_bad * everything:
             raise HarkError(
@@ -186,7 +193,7 @@ def tell(job: Job, results: dict[str, Any], shards: int, speed: float) -> None:
     """Say what is in a store and how fast it was made."""
     out, wanted, upstream = job.out, job.wanted, job.upstream
     size = sum(file.stat().st_size for file in (out / "shards").iterdir()) / 1e6
-    what = [f"layers {', '.join(map(str, wanted.layers))} x {upstream.dim}, {job.args.dtype}"] * bool(
+    what = [f"layers {', '.join(map(str, wanted.layers))} x {upstream.dim}, {wanted.name}"] * bool(
         wanted.layers
     )
     what += [f"clusters of layer {job.clustered}"] * (job.clustered is not None)

@@ -27,6 +27,11 @@ class Wanted:
     dtype: torch.dtype
     pool: bool  # the mean over time
 
+    @property
+    def name(self) -> str:
+        """What the dtype is called."""
+        return str(self.dtype).removeprefix("torch.")
+
 
 @contextmanager
 def still(upstream: Upstream) -> Iterator[None]:
@@ -40,7 +45,8 @@ def still(upstream: Upstream) -> Iterator[None]:
 
 def encode(upstream: Upstream, batch: Batch, layers: Sequence[int]) -> Iterator[Tensor]:
     """Layers of every row of a batch without its padding: (L, T, D), fp32, on the model's device."""
-    device = next(chain(upstream.parameters(), upstream.buffers())).device  # a bare frontend has no parameters
+    # a bare frontend has no parameters
+    device = next(chain(upstream.parameters(), upstream.buffers())).device
     encoded = upstream(batch.audio.to(device), layers)
     for row, length in enumerate(encoded.last.lengths.tolist()):
         yield torch.stack([x[row, :length].float() for x in encoded.layers])
@@ -76,6 +82,7 @@ def finished(x: Tensor, wanted: Wanted, where: str) -> Tensor:
     pooled = x.mean(1) if wanted.pool else x
     y = pooled.to(wanted.dtype).cpu()
     if not y.isfinite().all():
-        name = str(wanted.dtype).removeprefix("torch.")
-        raise HarkError(f"{where}: its features are not finite in {name}; try --dtype float32 or bfloat16")
+        raise HarkError(
+            f"{where}: its features are not finite in {wanted.name}; try --dtype float32 or bfloat16"
+        )
     return y.contiguous()

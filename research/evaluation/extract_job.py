@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,26 @@ from research.model import Upstream
 SCHEMA = 1
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Job:
-    args: argparse.Namespace
+    """One extraction: of which model, of what, into which folder."""
+
+    checkpoint: str  # where `upstream` is from
     upstream: Upstream
     report: Report
-    weights: str  # SHA-256
+    input: Path  # a manifest, a folder, or an audio file
+    out: Path
     wanted: Wanted
-    clustered: int | None  # layer
-    given: Codebook | None  # of --kmeans-from
-    data: Data
+    data: Data  # batches, readers, and how much may be undecodable
+    shard_mb: float = 500.0
+    clusters: int | None = None  # to be learnt
+    clustered: int | None = None  # the layer whose frames get ids
+    given: Codebook | None = None  # instead of clusters that are learnt
 
-    @property
-    def out(self) -> Path:
-        out: Path = self.args.out
-        return out
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the model's."""
+        return digest(self.upstream)
 
 
 def job_of(args: argparse.Namespace) -> Job:
@@ -47,9 +53,8 @@ def job_of(args: argparse.Namespace) -> Job:
         if value is not None and value <= least:
             raise HarkError(f"--{name.replace('_', '-')} {value:g}: must be above {least}")
     upstream, report = load(args.checkpoint)
-    weights = digest(upstream)
     layers = chosen(args.layers, upstream.depth)
-    given = extract_kmeans.load(args.kmeans_from, weights) if args.kmeans_from else None
+    given = extract_kmeans.load(args.kmeans_from, digest(upstream)) if args.kmeans_from else None
     data = Data(
         sample_rate=upstream.sample_rate,
         batch_seconds=args.batch_seconds,
@@ -57,14 +62,17 @@ def job_of(args: argparse.Namespace) -> Job:
         workers=args.workers,
     )
     return Job(
-        args,
-        upstream,
-        report,
-        weights,
-        Wanted(layers, getattr(torch, args.dtype), args.pool is not None),
-        clustered(args, layers, upstream.depth, given),
-        given,
-        data,
+        checkpoint=str(args.checkpoint),
+        upstream=upstream,
+        report=report,
+        input=args.input,
+        out=args.out,
+        wanted=Wanted(layers, getattr(torch, args.dtype), pool=args.pool is not None),
+        data=data,
+        shard_mb=args.shard_mb,
+        clusters=args.kmeans,
+        clustered=clustered(args, layers, upstream.depth, given),
+        given=given,
     )
 
 
@@ -114,38 +122,34 @@ def digest(upstream: Upstream) -> str:
         found.update(repr(getattr(part, "cfg", None)).encode())
     for name, value in sorted(upstream.state_dict().items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.contiguous().view(-1).view(torch.uint8).numpy())
+        found.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return found.hexdigest()
 
 
 def facts(job: Job, manifest: Path) -> dict[str, Any]:
     """What features.json says of a store before anything is in it."""
-    upstream, args = job.upstream, job.args
-    clusters = len(job.given.centroids) if job.given else args.kmeans
-    source = digest_of(args.kmeans_from) if job.given else "learnt here"
+    upstream, wanted = job.upstream, job.wanted
+    clusters = len(job.given.centroids) if job.given else job.clusters
+    source = job.given.digest() if job.given else "learnt here"
     return {
         "schema": SCHEMA,
-        "checkpoint": str(args.checkpoint),
+        "checkpoint": job.checkpoint,
         "report": {fate.value: len(job.report.keys(fate)) for fate in Fate},
         "weights": job.weights,
         "frontend": type(upstream.frontend).__name__,
         "encoder": type(upstream.encoder).__name__,
         "depth": upstream.depth,
-        "layers": list(job.wanted.layers),
+        "layers": list(wanted.layers),
         "dim": upstream.dim,
         "period": upstream.period,
         "sample_rate": upstream.sample_rate,
-        "dtype": args.dtype,
-        "pool": args.pool,
+        "dtype": wanted.name,
+        "pool": "mean" if wanted.pool else None,
         "kmeans": clusters and {"clusters": clusters, "layer": job.clustered, "codebook": source},
-        "manifest": digest_of(manifest),
-        "batch_seconds": args.batch_seconds,
-        "shard_mb": args.shard_mb,
+        "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "batch_seconds": job.data.batch_seconds,
+        "shard_mb": job.shard_mb,
     }
-
-
-def digest_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def claim(out: Path, wanted: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """k-means over frames of one layer: the targets of HuBERT (arXiv 2106.07447, section II-C)."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ class Codebook:
         c = self.centroids.to(x.device)
         nearest = (c.square().sum(1) - 2 * (x @ c.T)).argmin(1)  # (T,)
         return nearest.to(torch.int16 if len(c) <= torch.iinfo(torch.int16).max + 1 else torch.int32)
+
+    def digest(self) -> str:
+        """SHA-256 of the centroids."""
+        return hashlib.sha256(self.centroids.numpy().tobytes()).hexdigest()
 
     def save(self, path: Path) -> None:
         facts = {"layer": str(self.layer), "weights": self.weights}
