@@ -91,8 +91,8 @@ def language(rows: Sequence[Row]) -> Task | None:
 
 
 def kind(rows: Sequence[Row]) -> tuple[bool, int]:
-    """Prompts come before read sentences: most languages have some, so that training hears one kind of recording."""
-    return any(row.get("kind") == "sentence" for row in rows), -len(rows)
+    """Sort prompts before sentences and dialogues, so that training hears one kind of recording in most languages."""
+    return any(row.get("kind") in ("sentence", "dialog") for row in rows), -len(rows)
 
 
 def grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
