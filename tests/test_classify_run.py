@@ -23,6 +23,7 @@ from tests.origins import make_run
 from tests.runs import ROOT
 from tests.sentences import write_manifest
 from tests.sounds import mixed_noise
+from tests.stores import extract
 
 QUICK = (
     "seeds=2", "head.dim=8", "train.steps=4", "train.validate_every=2", "checkpoint.every=2", "data.batch_seconds=8",
@@ -177,6 +178,25 @@ def test_stored_features_are_those_of_the_encoder(task, tmp_path):
     assert not (tmp_path / "features").exists()
 
 
+def test_stored_features_need_no_checkpoint(task, done, tmp_path):
+    data, upstream = task
+    paths = {
+        split: extract(upstream, data / f"{split}.jsonl", tmp_path / split)
+        for split in ("train", "valid", "test")
+    }
+    words = [
+        o for o in typed(task, tmp_path / "runs") if not o.startswith(("upstream", "data.t", "data.valid"))
+    ]
+    words += [f"data.{split}=[{path / 'features.jsonl'}]" for split, path in paths.items()]
+    with pytest.raises(HarkError, match="names stored features: leave out upstream"):
+        command.run(words)
+    with pytest.raises(HarkError, match="leave out tune"):
+        command.run([*words, "baselines=[]", "tune.start=1"])
+    assert command.run([*words, "baselines=[]"]) == 0
+    (path,) = (tmp_path / "runs").iterdir()
+    assert records(path)["pretrained-seed0"].answers == records(done)["pretrained-seed0"].answers
+
+
 def test_tokens_have_an_error_rate(task, tmp_path, corpus):
     _, upstream = task
     lines = [json.loads(line) for line in (corpus / "phones_test.jsonl").read_text().splitlines()]
@@ -226,7 +246,8 @@ def test_the_recipes_train(task, tmp_path, name):
         (["data.test=[]"], "data.test names no manifest"),
         (["data.test=${data.valid}"], "utterances are in"),
         (["upstream=nowhere"], "nowhere: nothing is here"),
-        (["upstream.layers=[9]", "baselines=[]"], "upstream.layers=[9]: '9' is none; there are 0 to"),
+        (["upstream="], "no checkpoint is named: type upstream="),
+        (["upstream.layers=[9]", "baselines=[]"], "upstream.layers=[9]: '9' is none (there are: 0, 1, "),
         (["data.trials=[nothing.txt]"], "nothing.txt: this list of trials cannot be read"),
         (["criterion=ctc", "label=text"], "one vector per"),
     ],

@@ -9,7 +9,7 @@ from research.classification.config import Classification
 from research.classification.data import Corpus, open_corpus
 from research.classification.report import report
 from research.classification.representations import Origins, check_names
-from research.classification.run import Experiment, StoppedError
+from research.classification.run import Experiment, StoppedError, still
 from research.classification.trials import read as read_trials
 from research.compose import Composed, compose_root
 from research.engine.gangs import Ranks
@@ -17,6 +17,7 @@ from research.errors import HarkError
 from research.evaluation.splits import seen
 from research.interop import hark_run
 from research.interop.load import read
+from research.interop.source import Source
 from research.model import check_noise
 from research.registry import build
 from research.training.loop import claim, processes
@@ -46,8 +47,6 @@ def compose(overrides: Sequence[str]) -> Composed[Classification]:
     full = [o.replace(short, "upstream.path=", 1) if o.startswith(short) else o for o in overrides]
     composed = compose_root(Classification, full)
     cfg = composed.config
-    if not cfg.upstream.path:
-        raise HarkError("no checkpoint is named: type upstream=runs/<name>-<signature>")
     if not cfg.label:
         raise HarkError("no label is named: type label=KEY, a key of the manifest such as lang")
     if cfg.seeds < 2:
@@ -60,9 +59,10 @@ def compose(overrides: Sequence[str]) -> Composed[Classification]:
 def opened(composed: Composed[Classification], ranks: Ranks, flag: StopFlag) -> Experiment:
     """Read the checkpoint and the manifests, and refuse what cannot work before anything is computed."""
     cfg = composed.config
-    source = read(cfg.upstream.path, cfg.upstream.step)
-    cfg = replace(cfg, upstream=replace(cfg.upstream, step=source.step))
+    source = read(cfg.upstream.path, cfg.upstream.step) if cfg.upstream.path else None
+    cfg = replace(cfg, upstream=replace(cfg.upstream, step=source.step if source else None))
     corpus = open_corpus(cfg, ranks, tokens=build(cfg.criterion, dim_in=1, classes=2).frames)
+    check_source(composed, corpus, source)
     for path in cfg.data.trials:
         read_trials(Path(path), corpus.test)
     return Experiment(
@@ -70,7 +70,23 @@ def opened(composed: Composed[Classification], ranks: Ranks, flag: StopFlag) -> 
     )
 
 
+def check_source(composed: Composed[Classification], corpus: Corpus, source: Source | None) -> None:
+    """HarkError unless there is either a checkpoint or stored features, which nothing can change."""
+    if not corpus.train.stored:
+        if source is None:
+            raise HarkError("no checkpoint is named: type upstream=runs/<name>-<signature>")
+        return
+    if source is not None or composed.config.baselines:
+        raise HarkError(
+            "data.train names stored features: leave out upstream=, and type baselines=[], which take the audio"
+        )
+    if not still(composed):
+        raise HarkError(
+            "data.train names stored features: leave out tune, spec_augment and augmentation, which take the audio"
+        )
+
+
 def heard(cfg: Classification, corpus: Corpus) -> int | None:
     """How many test utterances a hark run was pretrained on; None where that is not known."""
-    found = hark_run.find(Path(cfg.upstream.path))
+    found = hark_run.find(Path(cfg.upstream.path)) if cfg.upstream.path else None
     return None if found is None else seen(corpus.test, runs.load_config(found[0]).data)

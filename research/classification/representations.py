@@ -13,7 +13,7 @@ from research import registry
 from research.classification.config import Classification, Labelled
 from research.contracts import Encoded, Encoder, Seq
 from research.data import features
-from research.data.manifest import load
+from research.data.manifest import Manifest, load
 from research.engine.gangs import Ranks
 from research.errors import HarkError, nearest
 from research.evaluation.extract import make
@@ -48,13 +48,13 @@ class Origins:
     """Opens representations by name. Weights are drawn or read anew each time: training may have changed the last."""
 
     cfg: Classification
-    source: Source
+    source: Source | None  # None: the manifests name stored features
 
     def upstream(self, name: str, seed: int) -> Upstream:
         """Give `pretrained`, `random_init` (of a seed), or a frontend's name, on the CPU in eval mode."""
-        if name == PRETRAINED:
+        if name == PRETRAINED and self.source:
             found = open_upstream(self.source)
-        elif name == RANDOM:
+        elif name == RANDOM and self.source:
             seed_all(RANDOM, seed)
             found = build_upstream(self.source.frontend, self.source.encoder)
         else:
@@ -67,18 +67,19 @@ class Origins:
             )
         return found.eval()
 
-    def layers(self, name: str, depth: int) -> tuple[int, ...]:
-        """Give the layers that are asked for; of a bare frontend the only one. HarkError: there is no such layer."""
+    def layers(self, name: str, there: Sequence[int]) -> tuple[int, ...]:
+        """Give those of the layers that are asked for; of a bare frontend the only one. HarkError: one is not there."""
         asked = self.cfg.upstream.layers
-        if name not in (PRETRAINED, RANDOM) or asked == "last":
-            return (depth,)
-        if asked == "all":
-            return tuple(range(depth + 1))
+        if name not in (PRETRAINED, RANDOM) or asked == "all":
+            return tuple(there)
+        if asked == "last":
+            return (max(there),)
         chosen = tuple(asked) if isinstance(asked, list) else (asked,)
         for layer in chosen:
-            if not isinstance(layer, int) or not 0 <= layer <= depth:
+            if layer not in there:
+                known = ", ".join(map(str, there))
                 raise HarkError(
-                    f"upstream.layers={asked}: '{layer}' is none; there are 0 to {depth}, all, last"
+                    f"upstream.layers={asked}: '{layer}' is none (there are: {known}; or type all, last)"
                 )
         if len(set(chosen)) < len(chosen) or not chosen:
             raise HarkError(f"upstream.layers={asked}: name each layer once, and at least one")
@@ -110,20 +111,22 @@ def stored(
         for part in (data.train, data.valid, data.test)
     ]
     data = replace(data, train=moved[0], valid=moved[1], test=moved[2])
-    found = features.layout(load(data.train, data))
-    yield (
-        StoredUpstream(
-            layers=found.layers,
-            depth=found.depth,
-            dim=found.dim,
-            period=found.period,
-            sample_rate=found.sample_rate,
-        ),
-        data,
-    )
+    yield from_store(load(data.train, data)), data
     ranks.barrier()
     if ranks.rank == 0:
         shutil.rmtree(out)
+
+
+def from_store(manifest: Manifest) -> StoredUpstream:
+    """What stands in for the encoder that made stored features."""
+    found = features.layout(manifest)
+    return StoredUpstream(
+        layers=found.layers,
+        depth=found.depth,
+        dim=found.dim,
+        period=found.period,
+        sample_rate=found.sample_rate,
+    )
 
 
 def name_of(path: str) -> str:

@@ -9,7 +9,7 @@ from research import runs
 from research.classification.answers import Record, answer, recorded
 from research.classification.config import Classification, Labelled
 from research.classification.data import Corpus, Supervised
-from research.classification.representations import Origins, stored
+from research.classification.representations import Origins, from_store, stored
 from research.classification.task import Classifier, classifier
 from research.classification.trials import compare
 from research.compose import Composed
@@ -85,10 +85,13 @@ class Experiment:
 
     def view(self, name: str, seed: int, held: ExitStack) -> "View":
         """Open a representation: its features are computed beforehand where no step of training changes them."""
-        cfg, upstream = self.cfg, self.origins.upstream(name, seed)
-        layers = self.origins.layers(name, upstream.depth)
-        masked = cfg.spec_augment.freq_masks + cfg.spec_augment.time_masks > 0
-        if masked or cfg.tune.start is not None or self.composed.choices["augmentation"] != "none":
+        cfg = self.cfg
+        if self.corpus.train.stored:
+            instead: Upstream = from_store(self.corpus.train)
+            return View(self, name, self.origins.layers(name, instead.layers), cfg.data, instead)
+        upstream = self.origins.upstream(name, seed)
+        layers = self.origins.layers(name, upstream.layers)
+        if not still(self.composed):
             return View(self, name, layers, cfg.data, None)
         out = self.path / "features" / (f"{name}-seed{seed}" if name == RANDOM else name)
         instead, data = held.enter_context(stored(upstream, layers, cfg.data, out, self.ranks))
@@ -100,6 +103,13 @@ class Experiment:
         """Train with every learning rate; the run and the checkpoint that are best on `valid`."""
         found = [view.train(seed, lr) for lr in self.cfg.lr_grid or [self.cfg.optimizer.lr]]
         return min(found, key=lambda one: one.value)
+
+
+def still(composed: Composed[Classification]) -> bool:
+    """Whether no step of training changes what the head reads."""
+    cfg = composed.config
+    masked = cfg.spec_augment.freq_masks + cfg.spec_augment.time_masks > 0
+    return not masked and cfg.tune.start is None and composed.choices["augmentation"] == "none"
 
 
 @dataclass
