@@ -127,7 +127,9 @@ class Extraction:
         items = [item for number in mine for item in shards[number]]
         stream = zip(items, once(self.loader, items, self.read), strict=True)
         seconds = 0.0
-        with progress() as bar:
+        bar = progress()
+        bar.disable |= self.ranks.rank > 0  # one bar on a terminal
+        with bar:
             work = bar.add_task("features", total=len(items))
             for number in mine:
                 shard = Shard()
