@@ -209,6 +209,17 @@ def test_the_encoder_has_its_own_learning_rate():
     assert sum(len(group["params"]) for group in model.param_groups()) == len(list(model.parameters()))
 
 
+def test_layers_above_the_deepest_that_is_read_are_not_trained():
+    """A rank would wait for their gradients."""
+    model = task("tune.start=0", layers=(1,))
+    model.enter(0)
+    model.train()
+    model(batch()).total.backward()
+    trained = {name for name, p in model.encoder.named_parameters() if p.requires_grad}
+    assert trained == {name for name, p in model.encoder.named_parameters() if p.grad is not None}
+    assert 0 < len(trained) < len(list(model.encoder.parameters()))
+
+
 # --- parts that do not fit
 
 

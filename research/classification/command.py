@@ -31,7 +31,6 @@ def run(overrides: Sequence[str]) -> int:
         experiment = opened(composed, ranks, flag)
         with claim(experiment.composed, ranks) as path:
             experiment.path = path
-            experiment.corpus.vocabulary.save(path / "labels.json")
             try:
                 records = experiment.go()
             except StoppedError as stopped:

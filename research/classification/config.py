@@ -71,7 +71,7 @@ class Classification(Training):
     lr_grid: list[float] = field(default_factory=list)  # rates that `valid` chooses from; empty: optimizer.lr
     representation: str = "pretrained"  # of one run: pretrained, random_init, or a frontend's name
     seeds: int = volatile(3)  # runs of each representation, from run.seed on
-    # log_mel normalises every utterance: its mean over time, all that a mean-pooling head sees, is 0; hence log_mel_raw
+    # log_mel takes the mean and the scale out of every utterance, and with them much of voice and channel; raw keeps them
     baselines: list[str] = volatile(lambda: ["random_init", "log_mel", "log_mel_raw"])
     confound: str = volatile("")  # what else could tell the labels apart: printed below the table
 

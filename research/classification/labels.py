@@ -60,7 +60,8 @@ class Vocabulary:
         return Seq(padded[..., None], torch.tensor([len(one) for one in found]))
 
     def save(self, path: Path) -> None:
-        write(path, json.dumps(vars(self) | {"names": self.names}, ensure_ascii=False, indent=1, default=str))
+        facts = {"key": self.key, "tokens": self.tokens, "names": self.names}
+        write(path, json.dumps(facts, ensure_ascii=False, indent=1))
 
 
 def labels(manifest: Manifest, i: int, key: str, *, tokens: bool) -> list[str]:

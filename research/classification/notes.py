@@ -18,7 +18,8 @@ GIVEAWAYS = ("speaker", "source")  # keys of what a label should not be told by
 def confounds(corpus: Corpus, given: str) -> list[str]:
     """What is given on the command line and beside the manifests, what is known of the label, and what is counted."""
     told = [beside(source.path) for source in corpus.train.sources]
-    found = [given, *told, KNOWN.get(corpus.vocabulary.key, ""), *counted(corpus)]
+    known = "" if any(told) else KNOWN.get(corpus.vocabulary.key, "")
+    found = [given, *told, known, *counted(corpus)]
     return list(dict.fromkeys(filter(None, found)))
 
 

@@ -89,14 +89,14 @@ def table(by_name: Mapping[str, list[Record]], scores: Mapping[str, Mapping[str,
     metrics = list(next(iter(scores.values())))
     trials = list(dict.fromkeys(path for some in by_name.values() for path in some[0].trials))
     verified = [f"{metric} {Path(path).stem}" for path in trials for metric in ("eer", "min_dcf")]
-    grid = Table("representation", *metrics, *verified, "lr", "step", box=SIMPLE)
+    grid = Table("representation", *metrics, *verified, "lr", box=SIMPLE)
     for name, some in by_name.items():
         shown = [interval(scores[name][metric]) for metric in metrics]
         shown += [
             spread([one.trials[path][key] for one in some]) for path in trials for key in ("eer", "min_dcf")
         ]
         rates = ", ".join(dict.fromkeys(f"{one.lr:g}" for one in some))
-        grid.add_row(name, *shown, rates, ", ".join(str(one.step) for one in some))
+        grid.add_row(name, *shown, rates)
     return grid
 
 

@@ -58,6 +58,8 @@ class Experiment:
 
     def go(self) -> list[Record]:
         """Do what is not done yet; all records. StoppedError after a signal."""
+        if self.ranks.rank == 0:
+            self.corpus.vocabulary.save(self.path / "labels.json")
         seeds = range(self.cfg.run.seed, self.cfg.run.seed + self.cfg.seeds)
         return [
             record
@@ -137,6 +139,8 @@ class View:
 
     def task(self, cfg: Classification) -> Classifier:
         upstream = self.upstream or self.of.origins.upstream(self.name, cfg.run.seed)
+        if cfg.train.compile and self.upstream is None:
+            upstream.encoder.compile(dynamic=True)
         names = self.of.corpus.vocabulary.names
         return classifier(cfg, upstream.to(self.of.ranks.device), self.layers, len(names))
 

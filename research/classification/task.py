@@ -48,7 +48,22 @@ class Classifier(Task):
         if self.encoder is not None and self.tune.start is not None:
             self.tuning = step >= self.tune.start
             self.encoder.requires_grad_(self.tuning)
+            if self.tuning:
+                self.leave_unreached()
             self.train(self.training)
+
+    def leave_unreached(self) -> None:
+        """Train no parameter above the deepest layer that is read: DDP waits for a gradient of every other one."""
+        assert self.encoder is not None
+        trained = list(self.encoder.parameters())
+        if not trained:
+            return
+        second = Seq(torch.zeros(1, self.upstream.sample_rate), torch.tensor([self.upstream.sample_rate]))
+        with torch.enable_grad():
+            total = torch.stack([x.sum() for x in self.encode(second.to(trained[0].device)).layers]).sum()
+            reached = torch.autograd.grad(total, trained, allow_unused=True)
+        for parameter, gradient in zip(trained, reached, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  torch's signature
         super().train(mode)
