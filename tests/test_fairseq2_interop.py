@@ -201,6 +201,8 @@ def test_a_card_of_fairseq2_says_what_to_download():
         ({"norm_order": "PRE"}, "layer_norm_features=True"),
         ({"feature_dim": 48}, "feature_extractor_layer_descs"),
         ({"ffn_inner_dim": 81}, "where the config asks for"),
+        ({"model_dim": 32}, "feature_dim=32"),
+        ({"pos_encoder_depth": 2}, "pos_conv_kernel_size=16"),
     ],
 )
 def test_what_hark_has_not_is_refused(tmp_path, change, words):
@@ -208,6 +210,28 @@ def test_what_hark_has_not_is_refused(tmp_path, change, words):
     with pytest.raises(HarkError, match=words) as caught:
         read(saved(tmp_path, model.state_dict(), SMALL | change))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ("a: [1", "is no YAML of asset cards"),
+        ("", "holds 0 asset cards"),
+        ("name: a\n---\nname: b", "holds 2 asset cards"),
+        ("{name: a, model_family: wav2vec2}", "a: its checkpoint .* is not there"),
+        ("{name: a, model_family: llama, checkpoint: x.pt}", "model_family=llama"),
+        ("{name: a, model_family: wav2vec2, model_arch: huge, checkpoint: x.pt}", "model_arch=huge"),
+        ("{name: a, model_family: wav2vec2, model_config: 3, checkpoint: x.pt}", "3: is no section"),
+        ("{name: a, model_family: wav2vec2, checkpoint: x.pt}", "cannot be read"),
+    ],
+)
+def test_a_wrong_card_is_refused(tmp_path, card, words):
+    (tmp_path / "card.yaml").write_text(card)
+    (tmp_path / "x.pt").write_bytes(b"nothing")
+    with pytest.raises(HarkError, match=words) as caught:
+        read(tmp_path / "card.yaml")
+    assert "\n" not in str(caught.value)
+    assert not find(tmp_path / "x.pt")
 
 
 def test_what_fairseq2_has_not_is_refused(tmp_path):

@@ -217,3 +217,19 @@ def test_the_published_size_is_that_of_the_published_model():
     count = [sum(p.numel() for p in model.parameters()) for model in (mine, theirs)]
     assert count[0] == count[1]
     assert np.isclose(count[0], 580e6, rtol=0.01)
+
+
+def test_recomputed_activations_change_no_gradient(tmp_path):
+    config = registry.config_of("encoder", "w2v_bert_conformer_tiny")
+    grads = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        encoder = registry.build(
+            type(config)(**{**vars(config), "dropout": 0.2, "checkpoint_layers": again}), dim_in=8
+        )
+        encoder(Seq(torch.randn(2, 30, 8), torch.tensor([30, 11]))).last.x.square().sum().backward()
+        grads.append([parameter.grad for parameter in encoder.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+    upstream = build_upstream(registry.config_of("frontend", "fbank"), encoder.cfg)
+    lost = [entry.key for entry in write(upstream, tmp_path / "a") if entry.fate is Fate.ignored]
+    assert lost == ["encoder.checkpoint_layers"]

@@ -1,12 +1,14 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from research.contracts import Encoded, Encoder, Seq
 from research.errors import HarkError
-from research.nn.attention import Positions, lay_out
+from research.nn.attention import Layout, Positions, lay_out
 from research.nn.conformer import Block, FeedForward
 from research.nn.dropout import Dropout
 from research.nn.norm import LayerNorm
@@ -42,10 +44,10 @@ class W2vBertConformer(Encoder):
 
     example = (
         "frontend=fbank",
-        "encoder.dim=64",
-        "encoder.ff_dim=256",
+        "encoder.dim=32",
+        "encoder.ff_dim=64",
         "encoder.depth=2",
-        "encoder.heads=4",
+        "encoder.heads=2",
         "encoder.kernel=7",
     )
     stride = 1
@@ -62,7 +64,8 @@ class W2vBertConformer(Encoder):
         dropout: float = 0.0
         dropout_pre: float = 0.0  # on what the first block reads
         dropout_att: float = 0.0  # on attention weights
-        layer_drop: float = 0.1  # chance that a block is skipped
+        layer_drop: float = 0.1  # chance that a row skips a block
+        checkpoint_layers: bool = field(default=False, metadata={"volatile": True})  # recompute activations
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()
@@ -81,9 +84,14 @@ class W2vBertConformer(Encoder):
         y = self.dropout_pre(x.x.float())  # the residual stream is fp32 under any autocast
         states = [y]
         for layer in self.layers:
-            y = layer(y, valid, layout)
+            y = self.run(layer, y, valid, layout)
             states.append(y)
         return Encoded(x.replace(y), [states[depth] for depth in layers])
+
+    def run(self, layer: nn.Module, x: Tensor, valid: Tensor, layout: Layout) -> Tensor:
+        if not (self.cfg.checkpoint_layers and torch.is_grad_enabled()):
+            return layer(x, valid, layout)
+        return checkpoint(layer, x, valid, layout, use_reentrant=False)
 
 
 def block(cfg: W2vBertConformer.Config) -> Block:

@@ -95,10 +95,9 @@ def locate(path: Path) -> tuple[dict[str, Any], Path]:
 
 def card_of(path: Path) -> dict[str, Any] | None:
     """Give the card beside a checkpoint, or the one that fairseq2 writes for the steps of a run."""
-    for file in (path.with_suffix(".yaml"), path.parent / "model.yaml"):
-        if file.is_file():
-            return cards.read(file)[0]
-    return None
+    files_of_cards = (path.with_suffix(".yaml"), path.parent / "model.yaml")
+    found = (card for file in files_of_cards if file.is_file() for card in cards.read(file))
+    return next(found, None)
 
 
 def checkpoint(card: Mapping[str, Any]) -> Path:
@@ -110,8 +109,11 @@ def checkpoint(card: Mapping[str, Any]) -> Path:
             f"{card.get('name')}: download {uri}, write a card beside it ({Path(name).with_suffix('.yaml')}, "
             f"model_family: wav2vec2, model_arch: {card.get('model_arch')}) and give the path of {name}"
         )
-    path = card["folder"] / unquote(uri.removeprefix("file://"))
-    return path / MODEL if path.is_dir() else path
+    path = Path(card["folder"]) / unquote(uri.removeprefix("file://"))
+    file = path / MODEL if path.is_dir() else path
+    if not file.is_file():
+        raise HarkError(f"{card.get('name')}: its checkpoint {file} is not there; correct the card")
+    return file
 
 
 def options(card: Mapping[str, Any]) -> tuple[Any, Any, list[Entry]]:
@@ -121,14 +123,16 @@ def options(card: Mapping[str, Any]) -> tuple[Any, Any, list[Entry]]:
         raise HarkError(f"model_family={family}: hark reads wav2vec2 only")
     if arch not in ARCHS:
         raise HarkError(f"model_arch={arch}: hark knows {', '.join(ARCHS)}")
-    told: Mapping[str, Any] = next((card[key] for key in OVERRIDES if key in card), {})
+    told: Any = next((card[key] for key in OVERRIDES if key in card), {})
     encoder = ARCHS[arch] | flat(flat(told).get("encoder_config", {}))
     values = spread(encoder)
     return dialect(values).read(values)
 
 
-def flat(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a section of a card with what fairseq2's `_set_` adds to it."""
+def flat(overrides: Any) -> dict[str, Any]:
+    """Give a section of a card with what fairseq2's `_set_` adds to it; HarkError when it is none."""
+    if not isinstance(overrides, Mapping):
+        raise HarkError(f"{overrides}: is no section of options")
     return {key: value for key, value in overrides.items() if key != "_set_"} | dict(
         overrides.get("_set_", {})
     )

@@ -93,7 +93,7 @@ def spread(encoder: Mapping[str, Any]) -> dict[str, Any]:
     if len(widths) > 1:
         raise HarkError(f"feature_extractor_layer_descs={descs}: hark has convolutions of one width only")
     if values.get("model_dim", 768) in widths:
-        raise HarkError(f"feature_dim=model_dim={values['model_dim']}: hark projects features always")
+        raise HarkError(f"feature_dim={widths.pop()}: is model_dim, and hark always projects features")
     if values.pop("layer_norm_features", True) is not post:
         raise HarkError(f"layer_norm_features={not post}: hark has {post} only with this norm_order")
     total, layers = values.pop("pos_conv_kernel_size", 128), values.get("pos_encoder_depth", 1)

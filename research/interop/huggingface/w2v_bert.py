@@ -43,6 +43,7 @@ NAMES = {
 BESIDE = {"masked_spec_embed": "what an objective puts on masked frames"}
 HEADS = ("lm_head", "classifier", "projector", "layer_weights", "tdnn", "feature_extractor", "objective")
 EXTRACTOR = {"num_mel_bins": 80, "stride": 2, "sampling_rate": 16_000}  # where no file tells
+HARMLESS = {"encoder.checkpoint_layers": "for training only"}
 
 
 def odd(kernel: int) -> int:
@@ -108,7 +109,7 @@ def write(upstream: Upstream) -> tuple[Contents, list[Entry]]:
         raise HarkError(f"frontend {name}: Hugging Face's wav2vec2-bert reads {FRONTEND} only")
     cfg = upstream.frontend.cfg
     processor = {"num_mel_bins": cfg.bands, "stride": cfg.stack, "sampling_rate": cfg.sample_rate}
-    config, entries = dialect(processor).write(upstream, {})
+    config, entries = dialect(processor).write(upstream, HARMLESS)
     mine = upstream.state_dict()
     state = give(mine, NAMES, conformer_shape)
     config |= {
