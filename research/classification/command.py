@@ -10,6 +10,7 @@ from research.classification.data import Corpus, open_corpus
 from research.classification.report import report
 from research.classification.representations import Origins, check_names
 from research.classification.run import Experiment, StoppedError, still
+from research.classification.task import check_fit
 from research.classification.trials import read as read_trials
 from research.compose import Composed, compose_root
 from research.engine.gangs import Ranks
@@ -51,6 +52,7 @@ def compose(overrides: Sequence[str]) -> Composed[Classification]:
     if cfg.seeds < 2:
         raise HarkError(f"seeds={cfg.seeds}: an interval takes at least 2")
     check_names(cfg.baselines)
+    check_fit(cfg)
     check_noise(build(cfg.augmentation), cfg.data)
     return composed
 

@@ -26,7 +26,9 @@ def confounds(corpus: Corpus, given: str) -> list[str]:
 def beside(manifest: Path) -> str:
     """What TASK.json says of TASK_train.jsonl, as `hark prepare tasks` writes them."""
     path = manifest.with_name(f"{manifest.stem.removesuffix('_train')}.json")
-    known: str = json.loads(path.read_text()).get("confound", "") if path.exists() else ""
+    if not manifest.stem.endswith("_train") or not path.exists():
+        return ""
+    known: str = json.loads(path.read_text()).get("confound", "")
     return known
 
 
@@ -36,8 +38,8 @@ def counted(corpus: Corpus) -> Iterator[str]:
         heard = values(corpus.train, key)
         if key == label or corpus.vocabulary.tokens or not any(heard):
             continue
-        asked = values(corpus.test, key)
-        known = sum(value in set(heard) for value in asked)
+        asked, voices = values(corpus.test, key), set(heard)
+        known = sum(value in voices for value in asked)
         yield f"{known} of {len(asked)} test utterances are of a {key} that training heard"
         labels = defaultdict(set)
         for value, name in zip(heard, values(corpus.train, label), strict=True):

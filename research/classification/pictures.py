@@ -21,7 +21,7 @@ def confusion(path: Path, corpus: Corpus, by_name: Mapping[str, Sequence[Record]
     figure = Figure(figsize=(side * len(by_name), side + 0.6), layout="constrained")
     axes: Sequence[Axes] = figure.subplots(1, len(by_name), squeeze=False)[0]
     for ax, (title, records) in zip(axes, by_name.items(), strict=True):
-        image = ax.imshow(shares(corpus, records), vmin=0, vmax=1, cmap="magma_r")
+        image = ax.imshow(shares(corpus, records).numpy(), vmin=0, vmax=1, cmap="magma_r")
         ax.set(title=title, xlabel="answered")
         ticks = range(len(names)) if len(names) <= WRITTEN else []
         ax.set_xticks(ticks, [names[i] for i in ticks], rotation=90)

@@ -55,6 +55,7 @@ class Classifier(Task):
     def leave_unreached(self) -> None:
         """Train no parameter above the deepest layer that is read: DDP waits for a gradient of every other one."""
         assert self.encoder is not None
+        self.encoder.eval()  # batch norm would remember this forward
         trained = list(self.encoder.parameters())
         if not trained:
             return
@@ -107,12 +108,11 @@ class Classifier(Task):
 
 
 def classifier(cfg: Classification, upstream: Upstream, layers: Sequence[int], classes: int) -> Classifier:
-    """Build the task of a run, its own weights drawn from `run.seed`; HarkError when its parts do not fit together."""
+    """Build the task of a run, its own weights drawn from `run.seed`."""
     torch.manual_seed(cfg.run.seed)
     aggregation = build(cfg.aggregation, dim_in=upstream.dim, layers=len(layers))
     head = build(cfg.head, dim_in=aggregation.dim)
     criterion = build(cfg.criterion, dim_in=head.dim, classes=classes)
-    check_fit(head, criterion, aggregation.dim)
     return Classifier(
         upstream,
         layers,
@@ -125,11 +125,12 @@ def classifier(cfg: Classification, upstream: Upstream, layers: Sequence[int], c
 
 
 @torch.no_grad()
-def check_fit(head: Head, criterion: Criterion, dim: int) -> None:
+def check_fit(cfg: Classification) -> None:
     """HarkError when a criterion that wants a vector per frame gets one per utterance, or the other way round."""
-    frames = 24
-    given = head.eval()(Seq(torch.zeros(1, frames, dim), torch.tensor([frames]))).x.size(1) > 1
-    head.train()
+    dim, frames = 16, 24
+    head = build(cfg.head, dim_in=dim).eval()
+    criterion = build(cfg.criterion, dim_in=head.dim, classes=2)
+    given = head(Seq(torch.zeros(1, frames, dim), torch.tensor([frames]))).x.size(1) > 1
     if given != criterion.frames:
         gives, wants = (
             "one vector per " + ("frame" if per else "utterance") for per in (given, criterion.frames)
