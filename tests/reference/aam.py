@@ -15,7 +15,7 @@ def loss(x, weight, labels, scale, margin):
             if k == label:
                 angle = torch.acos(cosine)
                 # past half a turn the paper's code takes margin * sin(margin) from the cosine instead
-                beyond = float(angle) + margin > math.pi
+                beyond = float(angle.detach()) + margin > math.pi
                 cosine = cosine - margin * math.sin(margin) if beyond else torch.cos(angle + margin)
             terms.append(torch.exp(scale * cosine))
         total = total - torch.log(terms[label] / sum(terms))
