@@ -53,7 +53,6 @@ class Wav2Vec2(Objective):
     @dataclass(kw_only=True)
     class Config(Objective.Config):
         dim: int = 256  # in which context and target are compared
-        layer: int | None = None  # whose output is compared; null: the last
         negatives: int = 100
         temperature: float = 0.1
         diversity: float = 0.1  # weight of the quantizer's penalty
@@ -66,18 +65,12 @@ class Wav2Vec2(Objective):
 
     def __init__(self, cfg: Config, *, parts: Parts) -> None:
         super().__init__(parts)
-        self.cfg, self.layer = cfg, self.choose_layer(cfg.layer)
+        self.cfg, self.layer = cfg, self.encoder.depth  # whose output is compared
         self.quantizer = parts.quantizer(self.encoder.dim)
         self.project_context = nn.Linear(self.encoder.dim, cfg.dim)
         self.project_target = nn.Linear(self.quantizer.dim, cfg.dim)
         if cfg.fill is Fill.learned:
             self.mask_token = MaskToken(self.encoder.dim)
-
-    def choose_layer(self, layer: int | None) -> int:
-        depth = self.encoder.depth
-        if layer is not None and not 1 <= layer <= depth:
-            raise HarkError(f"objective.layer={layer}: choose one of the encoder's layers, 1 to {depth}")
-        return depth if layer is None else layer
 
     def forward(self, batch: Batch) -> Loss:
         return self.compare(batch)[0]
@@ -151,9 +144,10 @@ class W2vBERT(Wav2Vec2):
     def __init__(self, cfg: Config, *, parts: Parts) -> None:
         super().__init__(cfg, parts=parts)
         self.head = CodeHead(self.encoder.dim, self.quantizer.books, self.quantizer.codes)
-
-    def choose_layer(self, layer: int | None) -> int:
-        return super().choose_layer(max(1, self.encoder.depth // 2) if layer is None else layer)
+        depth = self.encoder.depth
+        self.layer = max(1, depth // 2) if cfg.layer is None else cfg.layer
+        if not 1 <= self.layer <= depth:
+            raise HarkError(f"objective.layer={cfg.layer}: choose one of the encoder's layers, 1 to {depth}")
 
     def forward(self, batch: Batch) -> Loss:
         loss, h, codes, mask = self.compare(batch)
