@@ -72,6 +72,11 @@ def config_of(kind: str, name: str) -> Any:
     return _names[kind, name]
 
 
+def name_of(config: Any) -> str:
+    """Give the name under which the plugin of a config was registered; presets of it come later."""
+    return next(name for (_, name), known in _names.items() if type(known) is type(config))
+
+
 def find(kind: str, name: str) -> Any:
     """Give the class behind `kind=name`."""
     return _classes[type(config_of(kind, name))]

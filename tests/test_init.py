@@ -17,7 +17,8 @@ from research.interop.origin import Origin, origins
 from research.model import assemble
 from research.training.loop import train
 from tests.engines import run_ranks
-from tests.origins import NEMO, TINY, make_run
+from tests.hf_models import CASES, random_model
+from tests.origins import NEMO, TINY, make_run, recogniser
 
 
 @pytest.fixture(scope="module")
@@ -184,31 +185,31 @@ def test_defect_8_a_pattern_that_fits_nothing_is_refused(source):
 
 
 def test_a_shape_that_differs_is_refused_unless_excluded(source):
-    said = refused(str(source), r"\d+ of \d+ tensors of the model have another shape", "quantizer.codes=32")
+    said = refused(str(source), r"of 87 tensors of the model 3 have another shape", "quantizer.codes=32")
     assert "(1, 64, 16) there, (1, 32, 16) here; exclude them" in said
     begin(
         {"path": str(source), "exclude": ["head.*", "quantizer.*"], "allow_missing": 0.5},
         "quantizer.codes=32",
     )
     said = refused(str(source), "another shape", "encoder.dim=128", "encoder.depth=3")
-    assert "type encoder.dim=64 encoder.depth=2 as there, or exclude them" in said
+    assert "type encoder.dim=64 encoder.depth=2 as there, or rename" in said
 
 
 def test_too_much_that_is_missing_is_refused(source):
     deeper, some = "encoder.depth=4", {"path": str(source), "include": ["encoder.*"]}
     said = refused(some, "have no counterpart in this hark run checkpoint", deeper)
-    found = re.search(r"(\d+) of (\d+) tensors of the model .* the first is 'encoder.layers.2", said)
+    found = re.search(r"of (\d+) tensors of the model (\d+) have .* the first is 'encoder.layers.2", said)
     assert "type encoder.depth=2 as there, or rename what has another name, or set allow_missing: 0." in said
-    share = int(found[1]) / int(found[2])
+    share = int(found[2]) / int(found[1])
     refused(some | {"allow_missing": share - 0.01}, "have no counterpart", deeper)
     _, after = begin(some | {"allow_missing": share + 0.01}, deeper)
-    assert len(under(after, "encoder.")) == int(found[2])
+    assert len(under(after, "encoder.")) == int(found[1])
 
 
 def test_another_kind_of_model_is_one_line_that_says_what_to_type(source):
     said = refused(
         str(source),
-        "tensors of the model have",
+        "of 83 tensors of the model 4 have no counterpart in this hark run checkpoint and 2 have another shape",
         "encoder=conformer_tiny",
         "encoder.stride=8",
         "encoder.channels=32",
@@ -216,6 +217,23 @@ def test_another_kind_of_model_is_one_line_that_says_what_to_type(source):
     assert "that is a model with encoder=fastconformer: type that, or" in said
     none_fits = {"path": str(source), "include": ["encoder.*"], "allow_missing": 1.0}
     refused(none_fits | {"rename": {"encoder": "encoder.layers"}}, "have no counterpart|fits no tensor")
+
+
+def test_a_source_without_the_other_parts_gives_its_encoder(tmp_path):
+    path = str(recogniser(tmp_path / "asr.nemo"))
+    assert "include: [encoder.*] takes what is there" in refused(path, "the first is '", "quantizer.codes=64")
+    before, after = begin({"path": path, "include": ["encoder.*"]})
+    theirs = read(path).state
+    assert all(torch.equal(after[name], theirs.get(name, value)) for name, value in before.items())
+
+
+def test_a_wavlm_is_refused_by_a_fastconformer_in_one_line(tmp_path):
+    random_model(*CASES["wavlm"]).save_pretrained(tmp_path)
+    said = refused(
+        str(tmp_path), r"of \d+ tensors of the model \d+ have no counterpart in this Hugging Face wavlm"
+    )
+    assert "the first is '" in said
+    assert "that is a model with encoder=transformer: type that, or" in said
 
 
 def test_a_failure_copies_nothing(source):

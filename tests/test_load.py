@@ -12,7 +12,7 @@ from research import runs
 from research.contracts import Seq
 from research.engine.weights import MODEL
 from research.errors import HarkError
-from research.interop import nemo
+from research.interop import nemo, state
 from research.interop.load import load, read
 from research.interop.report import Fate
 from research.model import assemble
@@ -159,6 +159,25 @@ def test_weights_that_do_not_fit_their_config_are_refused(copied):
     del state[name]
     torch.save(state, file)
     one_line(copied, f"{name}: this weight is missing")
+
+
+def test_an_encoder_that_a_classifier_tuned_opens_with_its_new_weights(run, tmp_path):
+    path = tmp_path / "tuned"
+    file = path / "checkpoints" / "step_7" / MODEL
+    file.parent.mkdir(parents=True)
+    (path / "config.yaml").write_text(f"plugins: {{head: linear}}\nupstream: {{path: {run}, step: 2}}\n")
+    before = {name: value for name, value in read(run, 2).state.items() if name.startswith("encoder.")}
+    torch.save({name: value + 1 for name, value in before.items()} | {"head.weight": torch.zeros(2)}, file)
+    after = load(path)[0].state_dict()
+    assert all(torch.equal(after[name], value + 1) for name, value in before.items())
+    assert (read(path).kind, read(path).step) == ("tuned hark run", 7)
+    torch.save({"head.weight": torch.zeros(2)}, file)
+    one_line(path, "its encoder was frozen, and is that of .*step_2: name that")
+
+
+def test_a_state_file_opens_as_what_it_was_written_from(run, tmp_path):
+    state.write(read(run), tmp_path / "model.safetensors")
+    assert_moved_by(load(tmp_path / "model.safetensors")[0], run, 3)
 
 
 class Harmful:

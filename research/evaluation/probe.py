@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from research import registry, runs
+from research import registry
 from research.config import Data, Run
 from research.contracts import Features, Frontend, Probe
 from research.data.features import Layout, layout
@@ -76,11 +76,10 @@ def find(path: Path, step: int | None) -> Subject:
     """Open a checkpoint, of a run that of a step, the newest good one if None."""
     source = read(path, step)
     upstream = open_upstream(source)
-    found = hark_run.find(path)
-    if found is None:
+    cfg = hark_run.pretraining(path)
+    if cfg is None:
         return Subject(source, upstream, str(path), path.with_name(f"{path.name}.probes.jsonl"))
-    folder, _ = found
-    cfg = runs.load_config(folder)
+    folder, _ = hark_run.located(path)
     return Subject(source, upstream, folder.name, folder / "probes.jsonl", cfg.data, cfg.run)
 
 

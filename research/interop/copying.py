@@ -47,10 +47,10 @@ class Copy:
 
     @property
     def failed(self) -> list[str]:
-        """The tensors for which the run must not start; the first kind of failure only."""
+        """The tensors for which the run must not start: missing ones, if they are too many, then misshapen ones."""
         missing = self.of(Fate.missing)
         too_many = len(missing) > self.origin.allow_missing * self.wanted or not self.of(Fate.loaded)
-        return self.of(Fate.shape) or (missing if too_many else [])
+        return (missing if too_many else []) + self.of(Fate.shape)
 
     @property
     def wanted(self) -> int:
@@ -59,22 +59,24 @@ class Copy:
 
     def require(self, advice: str) -> None:
         """Raise HarkError for a shape that differs, or when too much is missing."""
-        failed = self.failed
+        failed, shapes = self.failed, len(self.of(Fate.shape))
         if not failed:
             return
-        if failed[0] in self.misshapen:
-            what, way = "have another shape", "exclude them"
-        else:
-            what, way = f"have no counterpart in this {self.source.kind} checkpoint", self.offer()
+        said, way = [], "exclude them"
+        if missing := len(failed) - shapes:
+            said, way = [f"{missing} have no counterpart in this {self.source.kind} checkpoint"], self.offer()
+        if shapes:
+            said.append(f"{shapes} have another shape")
         first = f"the first is '{failed[0]}'{self.misshapen.get(failed[0], '')}"
-        count = f"{len(failed)} of {self.wanted} tensors of the model"
-        raise HarkError(f"{self.origin}: {count} {what}, {first}; {advice}{way}")
+        raise HarkError(
+            f"{self.origin}: of {self.wanted} tensors of the model {' and '.join(said)}, {first}; {advice}{way}"
+        )
 
     def offer(self) -> str:
-        """Name what would do: the parts of the model that the source has whole, or a share."""
-        lost = {top(name) for name in self.of(Fate.missing)}
-        if whole := sorted({top(name) for name in self.of(Fate.loaded)} - lost):
-            return f"include: [{', '.join(f'{part}.*' for part in whole)}] takes what is there"
+        """Name what would do: the parts of the model that the source has whole, the encoder among them, or a share."""
+        whole = {top(name) for name in self.of(Fate.loaded)} - {top(name) for name in self.failed}
+        if "encoder" in whole:
+            return f"include: [{', '.join(f'{part}.*' for part in sorted(whole))}] takes what is there"
         share = math.ceil(100 * len(self.of(Fate.missing)) / self.wanted) / 100
         return f"rename what has another name, or set allow_missing: {share:g}"
 

@@ -14,13 +14,8 @@ from research.errors import HarkError
 def describe(frontend: Any, encoder: Any) -> dict[str, Any]:
     """Give what config.yaml of a run says of two configs: `plugins` with their names, and a section for each."""
     parts = {"frontend": frontend, "encoder": encoder}
-    names = {kind: name_of(kind, config) for kind, config in parts.items()}
+    names = {kind: registry.name_of(config) for kind, config in parts.items()}
     return {"plugins": names} | {kind: plain(config) for kind, config in parts.items()}
-
-
-def name_of(kind: str, config: Any) -> str:
-    """Give a name of the plugin that a config belongs to."""
-    return next(name for name in registry.names(kind) if type(registry.config_of(kind, name)) is type(config))
 
 
 def plain(config: Any) -> Any:

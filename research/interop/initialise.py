@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from research import registry
 from research.config import Config
-from research.contracts import Plugin
 from research.files import write
 from research.interop.copying import Copy, match
 from research.interop.load import read
@@ -65,7 +64,7 @@ def differences(source: Source, cfg: Config) -> list[str]:
 def differing(kind: str, source: Source, cfg: Config) -> Iterator[tuple[str, Any, Any]]:
     theirs, ours = getattr(source, kind), getattr(cfg, kind)
     if type(theirs) is not type(ours):
-        yield kind, plugin(kind, theirs), plugin(kind, ours)
+        yield kind, registry.name_of(theirs), registry.name_of(ours)
         return
     for item in fields(ours):
         one, other = getattr(theirs, item.name), getattr(ours, item.name)
@@ -78,17 +77,12 @@ def advice(failed: Iterable[str], source: Source, cfg: Config) -> str:
     kinds = [kind for kind in PARTS if any(name.startswith(f"{kind}.") for name in failed)]
     others = [kind for kind in kinds if type(getattr(source, kind)) is not type(getattr(cfg, kind))]
     if others:
-        words = [f"{kind}={plugin(kind, getattr(source, kind))}" for kind in others]
+        words = [f"{kind}={registry.name_of(getattr(source, kind))}" for kind in others]
         return f"that is a model with {' and '.join(words)}: type that, or "
     sizes = [
         f"{key}={one}" for kind in kinds for key, one, _ in differing(kind, source, cfg) if type(one) is int
     ]
     return f"type {' '.join(sizes)} as there, or " if sizes else ""
-
-
-def plugin(kind: str, config: Plugin.Config) -> str:
-    """The first name of a config's class."""
-    return next(name for name in registry.names(kind) if type(registry.config_of(kind, name)) is type(config))
 
 
 def digest(values: Mapping[str, Tensor]) -> str:

@@ -27,7 +27,8 @@ def read(path: str | Path, step: int | None = None) -> Source:
     registry.load_plugins()
     path = Path(path)
     if hark_run.find(path):
-        return hark_run.read(path, step)
+        before = hark_run.began_as(path)
+        return hark_run.tuned(path, step, read(*before)) if before else hark_run.read(path, step)
     if step is not None:
         raise HarkError(f"{path}: is no hark run, so it has no step {step}")
     if path.suffix == ".nemo":

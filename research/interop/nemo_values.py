@@ -7,7 +7,6 @@ from typing import Any
 from research import registry
 from research.config import Config
 from research.errors import HarkError
-from research.interop.described import name_of
 from research.interop.nemo_config import TABLES, Only, Take, to_config
 from research.nn.attention import Positions
 from research.nn.conformer import ConvNorm
@@ -93,7 +92,7 @@ def sections(config: Config) -> dict[str, dict[str, Any]]:
         names = [name for name in known if own is type(registry.config_of(kind, name))]
         if not names:
             raise HarkError(
-                f"{kind}={name_of(kind, getattr(config, kind))}: a .nemo archive can have {' or '.join(known)} only"
+                f"{kind}={registry.name_of(getattr(config, kind))}: a .nemo archive can have {' or '.join(known)} only"
             )
         chosen[kind] = names[0]
     return {
