@@ -11,28 +11,27 @@ from research.errors import HarkError
 from research.nn.attention import Layout, Positions, lay_out
 from research.nn.conformer import Block, FeedForward
 from research.nn.dropout import Dropout
-from research.nn.norm import LayerNorm
 from research.nn.shaw import ShawAttention
 from research.registry import preset, register
 
 
 class CausalConvolution(nn.Module):
-    """Gated depthwise convolution over the past, a layer norm inside, no bias."""
+    """Gated depthwise convolution over the past, a layer norm inside, no bias. What follows a row cannot reach it."""
 
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * dim, bias=False)
         self.depthwise = nn.Conv2d(dim, dim, (1, kernel), groups=dim, bias=False)
-        self.inner_norm = LayerNorm(dim)
+        self.inner_norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, D), bool (B, T) -> (B, T, D)."""
-        x = F.glu(self.gate(self.norm(x))) * valid[..., None]
+        x = F.glu(self.gate(self.norm(x)))
         x = F.pad(x, (0, 0, self.depthwise.kernel_size[1] - 1, 0))  # (B, T + kernel - 1, D)
         x = self.depthwise(x.transpose(1, 2)[:, :, None])[:, :, 0].transpose(1, 2)  # (B, T, D)
-        return self.out(F.silu(self.inner_norm(x, valid)))
+        return self.out(F.silu(self.inner_norm(x)))
 
 
 @register("w2v_bert_conformer")
