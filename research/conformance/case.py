@@ -65,13 +65,12 @@ def compose(overrides: tuple[str, ...]) -> Config:
 def small(kind: str, name: str) -> list[str]:
     """Overrides that choose a plugin, its `example`, and the example of the objective around it."""
     own = [f"{kind}={name}", *registry.find(kind, name).example]
-    groups = {o.split("=")[0] for o in own if "." not in o.split("=")[0]}
     if kind == "objective":
         return own
     objective = next((o.split("=")[1] for o in own if o.startswith("objective=")), default_objective())
-    around = registry.find("objective", objective).example
-    groups -= {"objective"}
-    return own + [o for o in around if o.split("=")[0].split(".")[0] not in groups]
+    taken = {o.split("=")[0] for o in own} - {"objective"}
+    around = {o: o.split("=")[0] for o in registry.find("objective", objective).example}
+    return own + [o for o, key in around.items() if not taken & {key, key.split(".")[0]}]
 
 
 def shrunk(kind: str, name: str) -> Plugin.Config:
