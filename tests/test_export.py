@@ -40,6 +40,11 @@ W2V_BERT = ("frontend=fbank", "encoder=w2v_bert_conformer_tiny")
 WAVE = ("frontend=conv_wave", "frontend.channels=32", "encoder=transformer_tiny")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _plugins():
+    registry.load_plugins()
+
+
 def run_of(folder, *overrides, steps=(3,)):
     """A run folder with random weights, as if it had been trained."""
     composed = compose_config([*TINY, *overrides, f"run.folder={folder}"])
@@ -252,7 +257,6 @@ def test_a_file_of_another_program_is_refused(tmp_path):
 
 
 def test_a_model_that_transformers_has_half_of_is_refused(tmp_path):
-    registry.load_plugins()
     path, _ = run_of(tmp_path / "runs", "encoder=transformer_tiny")
     with pytest.raises(HarkError, match="frontend LogMel"):
         export(path, "hf", tmp_path / "x")

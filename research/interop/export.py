@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 
-from research import registry, runs
+from research import registry
 from research.errors import HarkError
 from research.interop import fairseq2, hark_run, huggingface, nemo_export, state
 from research.interop.huggingface import remote
@@ -39,10 +39,12 @@ def export(path: Path, to: str, out: Path, step: int | None = None) -> list[Entr
 
 
 def to_nemo(path: Path, source: Source, out: Path) -> None:
-    found = hark_run.find(path)
-    if found is None:
-        raise HarkError(f"{path}: a .nemo archive is made of a hark run, this is {source.kind}")
-    nemo_export.write(runs.load_config(found[0]), source.state, out)
+    config = hark_run.pretraining(path)
+    if config is None:
+        raise HarkError(
+            f"{path}: a .nemo archive is made of a hark run that pretrained, this is a {source.kind}"
+        )
+    nemo_export.write(config, source.state, out)
 
 
 def to_hf(upstream: Upstream, out: Path) -> list[Entry]:
