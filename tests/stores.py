@@ -28,7 +28,7 @@ def extract(run, source, out, *words):
     """`hark extract` in this process, in batches of a few utterances; give the folder."""
     parser = argparse.ArgumentParser()
     extract_command.add_arguments(parser)
-    common = ["--out", out, "--batch-seconds", "8", "--workers", "0", "--device", "cpu"]
+    common = ["--out", out, "--batch-seconds", "15", "--workers", "0", "--device", "cpu"]
     extract_command.run(parser.parse_args([str(word) for word in (run, source, *common, *words)]))
     return out
 

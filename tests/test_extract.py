@@ -313,7 +313,7 @@ def test_ranks_share_the_work_and_change_no_bit(run, source, whole, tmp_path):
         "--out",
         tmp_path / "two",
     ]
-    options = ["--batch-seconds", "8", "--device", "cpu"]
+    options = ["--batch-seconds", "15", "--device", "cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(
         [*command, *options], env=environment, capture_output=True, text=True, timeout=300, check=False
@@ -342,7 +342,7 @@ def test_features_do_not_pile_up_in_memory(run, source, tmp_path, monkeypatch):
     extract(run, source, tmp_path / "out", "--shard-mb", "0.01")
     assert len(made) == len(lines_of(source))
     assert left == [0] * len(left)
-    assert len(left) > 4
+    assert len(left) > 3
 
 
 def test_batches_are_of_like_length_and_longest_first(run, source, tmp_path, monkeypatch):
@@ -353,7 +353,7 @@ def test_batches_are_of_like_length_and_longest_first(run, source, tmp_path, mon
     durations = load([source], Data()).durations
     order = durations[np.concatenate(seen)]
     assert (np.diff(order) <= 0).all()
-    assert all(len(rows) == 1 or len(rows) * durations[rows].max() <= 8 for rows in seen)
+    assert all(len(rows) == 1 or len(rows) * durations[rows].max() <= 15 for rows in seen)
     assert max(map(len, seen)) > 1
 
 
