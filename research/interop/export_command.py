@@ -8,11 +8,12 @@ EPILOG = """\
   --to state     OUT.safetensors: all tensors, and in its header (and OUT.yaml) what they are weights of
   --to hf        a folder for transformers' AutoModel.from_pretrained: wav2vec2, wavlm, data2vec-audio and
                  wav2vec2-bert are its own classes, other encoders hark's (trust_remote_code=True, hark installed)
-  --to nemo      OUT.nemo, of a NEST run with a FastConformer or a Conformer
+  --to nemo      OUT.nemo, of a NEST run with a FastConformer or a Conformer (quantizer.layer_norm=false)
   --to fairseq2  OUT.pt and its asset card OUT.yaml, of conv_wave with transformer
 for example
-  hark export runs/nest_demo-<signature> --to nemo nest.nemo
-  hark export microsoft-wavlm-base/ --to state wavlm.safetensors"""
+  hark export runs/nest_demo-<signature> nest_demo --to hf
+  hark export runs/nest_large-<signature> nest_large.nemo --to nemo --step 100000
+  hark export wavlm-base/ wavlm-base.safetensors --to state"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -132,7 +132,7 @@ def verify(config: Config, back: Config) -> None:
         for key, value in mine.items():
             if key not in LOST.get(kind, ()) and as_list(theirs.get(key)) != as_list(value):
                 raise HarkError(
-                    f"{kind}.{key}={value}: a .nemo archive cannot tell it (it would be {theirs.get(key)})"
+                    f"{kind}.{key}={value}: a .nemo archive cannot tell it; export --to state or hf"
                 )
 
 
