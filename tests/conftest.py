@@ -1,5 +1,6 @@
 """Real speech for the tests: prepared once, as a user would, and kept in data/."""
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -15,11 +16,15 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def corpus():
     """A prepared corpus with train, valid, phones_train and phones_test manifests."""
-    try:
-        return debspeech.prepare(ROOT / "data" / "debspeech-mini", "mini", None)
-    except HarkError as error:
-        print(f"no Debian packages here ({error}): synthetic speech instead")
-        return synth.prepare(ROOT / "data" / "synth", utterances=1200)
+    folder = ROOT / "data"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)  # the tests run in several processes: one prepares, the others find it
+        try:
+            return debspeech.prepare(folder / "debspeech-mini", "mini", None)
+        except HarkError as error:
+            print(f"no Debian packages here ({error}): synthetic speech instead")
+            return synth.prepare(folder / "synth", utterances=1200)
 
 
 @pytest.fixture(scope="session")
