@@ -8,7 +8,7 @@ Layers; each may import what stands below it, and nothing else (`lint-imports` h
     4  interop
     3  model        data           engine          runs
     2  config       registry       nn              schedules
-    1  contracts    errors       files                        torch only
+    1  contracts    errors       files           downstream      torch only
 
 `plugins/` is a leaf: its files import layers 1 and 2 (not config), nothing imports them; they are loaded by name.
 """

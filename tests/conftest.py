@@ -19,7 +19,9 @@ def corpus():
     folder = ROOT / "data"
     folder.mkdir(exist_ok=True)
     with open(folder / "lock", "w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)  # the tests run in several processes: one prepares, the others find it
+        fcntl.lockf(
+            file, fcntl.LOCK_EX
+        )  # the tests run in several processes: one prepares, the others find it
         try:
             return debspeech.prepare(folder / "debspeech-mini", "mini", None)
         except HarkError as error:

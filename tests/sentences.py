@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from research.contracts import Answers
+from research.downstream import Answers
 
 
 def share(counts):

@@ -14,8 +14,8 @@ from plugins.frontends.log_mel import LogMel
 from research import runs
 from research.compose import compose_config
 from research.config import Data
-from research.contracts import Features
 from research.data.manifest import load
+from research.downstream import Features
 from research.engine.weights import MODEL
 from research.errors import HarkError
 from research.evaluation import command, features, records, splits

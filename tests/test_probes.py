@@ -9,7 +9,7 @@ import torch
 from plugins.probes import phone_frames, pnmi
 from plugins.probes.phone_frames import PhoneFrames
 from plugins.probes.pnmi import PNMI
-from research.contracts import Features
+from research.downstream import Features
 from research.errors import HarkError
 from research.nn.grid import Grid, vocabulary
 

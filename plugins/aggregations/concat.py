@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from research.contracts import Aggregation
+from research.downstream import Aggregation
 from research.registry import register
 
 

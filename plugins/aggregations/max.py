@@ -5,7 +5,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from research.contracts import Aggregation
+from research.downstream import Aggregation
 from research.registry import register
 
 

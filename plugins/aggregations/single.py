@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from research.contracts import Aggregation
+from research.downstream import Aggregation
 from research.errors import HarkError
 from research.registry import preset, register
 

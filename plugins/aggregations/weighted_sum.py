@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.contracts import Aggregation
+from research.downstream import Aggregation
 from research.registry import preset, register
 
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.contracts import Criterion, Loss, Seq
+from research.contracts import Loss, Seq
+from research.downstream import Criterion
 from research.errors import HarkError
 from research.nn.supervised import pairs, summed
 from research.registry import register

@@ -3,7 +3,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.contracts import Criterion, Loss, Seq
+from research.contracts import Loss, Seq
+from research.downstream import Criterion
 from research.nn.supervised import pairs, summed
 from research.registry import register
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.contracts import Criterion, Loss, Seq, Stat
+from research.contracts import Loss, Seq, Stat
+from research.downstream import Criterion
 from research.registry import register
 
 

@@ -2,7 +2,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from research.contracts import Head, Seq
+from research.contracts import Seq
+from research.downstream import Head
 from research.nn.pooling import AttentiveStatistics, utterance
 from research.registry import register
 

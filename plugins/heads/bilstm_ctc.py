@@ -3,7 +3,8 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from research.contracts import Head, Seq
+from research.contracts import Seq
+from research.downstream import Head
 from research.registry import register
 
 

@@ -4,7 +4,8 @@ from enum import Enum
 import torch
 from torch import nn
 
-from research.contracts import Head, Seq
+from research.contracts import Seq
+from research.downstream import Head
 from research.errors import HarkError
 from research.nn.norm import BatchNorm, update_running
 from research.nn.pooling import Embedding

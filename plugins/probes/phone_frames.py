@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from research.contracts import Answers, Features, Probe
+from research.downstream import Answers, Features, Probe
 from research.nn.grid import Grid, vocabulary
 from research.registry import register
 

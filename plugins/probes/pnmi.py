@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from research.contracts import Answers, Features, Probe
+from research.downstream import Answers, Features, Probe
 from research.nn.grid import Grid, vocabulary
 from research.registry import register
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from research.classification.config import Labelled
 from research.classification.data import Corpus, every
 from research.classification.task import Classifier
-from research.contracts import Answers
 from research.data.manifest import Manifest
+from research.downstream import Answers
 from research.errors import HarkError
 from research.evaluation import metrics
 from research.evaluation.features import evaluating

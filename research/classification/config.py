@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from research.config import Checkpoint, Data, Log, Optimizer, Run, Train, Training, volatile
-from research.contracts import Aggregation, Criterion, Head
+from research.downstream import Aggregation, Criterion, Head
 from research.nn.spec_augment import SpecAugment
 
 

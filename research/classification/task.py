@@ -6,7 +6,8 @@ from typing import Any, Self
 import torch
 
 from research.classification.config import Classification, Tune
-from research.contracts import Aggregation, Batch, Criterion, Encoded, Head, Loss, Seq, Task
+from research.contracts import Batch, Encoded, Loss, Seq, Task
+from research.downstream import Aggregation, Criterion, Head
 from research.errors import HarkError
 from research.model import Upstream
 from research.nn.spec_augment import SpecAugment

@@ -7,7 +7,7 @@ from research.conformance.case import DIM, Case
 from research.conformance.downstream import inputs, made
 from research.conformance.rules import Broken
 from research.conformance.tools import close
-from research.contracts import Aggregation
+from research.downstream import Aggregation
 
 
 def width_is_as_promised(case: Case) -> None:

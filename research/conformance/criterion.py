@@ -9,7 +9,8 @@ from research.conformance.case import CLASSES, Case, littered
 from research.conformance.downstream import LENGTHS, frames, inputs, made, targets
 from research.conformance.loss import Score, logged, score, shapes
 from research.conformance.rules import Broken
-from research.contracts import Criterion, Loss, Seq
+from research.contracts import Loss, Seq
+from research.downstream import Criterion
 
 STEPS = 60
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from research.conformance.case import CLASSES, DIM, FACTS, LAYERS, Case
 from research.conformance.rules import Broken, crash
 from research.conformance.tools import gradients, identical, moved, no_values, snapshot
-from research.contracts import Criterion, Loss, Seq
+from research.contracts import Loss, Seq
+from research.downstream import Criterion
 from research.training.optimizer import end_step
 from research.training.seeds import seed_all
 

@@ -6,7 +6,8 @@ from research.conformance.case import Case, littered
 from research.conformance.downstream import LENGTHS, frames, made
 from research.conformance.rules import Broken
 from research.conformance.tools import Still, close, snapshot
-from research.contracts import Head, Seq
+from research.contracts import Seq
+from research.downstream import Head
 from research.training.optimizer import end_step
 
 

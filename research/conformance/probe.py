@@ -5,7 +5,7 @@ import torch
 from research.conformance.case import Case
 from research.conformance.rules import Broken
 from research.conformance.tools import identical
-from research.contracts import Answers, Features, Probe
+from research.downstream import Answers, Features, Probe
 
 PERIOD, PHONES, SPEECH = 0.02, 4, 0.2  # seconds per frame, labels, seconds per label
 TRAIN, TEST, LABELS = 16, 6, 6  # utterances, labels per utterance

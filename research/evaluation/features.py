@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from research.contracts import Encoded, Features, Frontend, Seq
+from research.contracts import Encoded, Frontend, Seq
 from research.data.features import Layout
+from research.downstream import Features
 from research.evaluation.speech import Speech
 from research.model import Upstream
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from research.contracts import Answers
+from research.downstream import Answers
 
 COVERS = (
     "95% intervals cover the choice of test utterances, of training utterances, of the probe's seed and of random-init "

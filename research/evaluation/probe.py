@@ -10,9 +10,10 @@ from rich.progress import Progress
 
 from research import registry
 from research.config import Data, Run
-from research.contracts import Features, Frontend, Probe
+from research.contracts import Frontend
 from research.data.features import Layout, layout
 from research.data.manifest import Manifest
+from research.downstream import Features, Probe
 from research.engine.gangs import find_device
 from research.errors import HarkError
 from research.evaluation.extract_job import digest

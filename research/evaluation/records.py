@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research import runs
-from research.contracts import Answers
+from research.downstream import Answers
 from research.evaluation.intervals import estimate
 from research.files import write
 

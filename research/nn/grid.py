@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from research.contracts import Features
+from research.downstream import Features
 from research.errors import HarkError
 
 MICRO = 1_000_000  # times are compared in whole microseconds: no boundary depends on rounding

@@ -10,7 +10,8 @@ from plugins.augmentations.speaker_noise import SpeakerNoise
 from plugins.augmentations.speed import Speed
 from plugins.masking.block import Block
 from plugins.probes.phone_frames import PhoneFrames
-from research.contracts import Answers, Augmentation, Features, Masking
+from research.contracts import Augmentation, Masking
+from research.downstream import Answers, Features
 from tests.broken import breaks
 
 
