@@ -4,11 +4,16 @@ import argparse
 import json
 
 import torch
+from safetensors.torch import load_file
 
 from research import runs
 from research.compose import compose_config
+from research.contracts import Batch, Seq
+from research.data import audio
 from research.engine.weights import MODEL
 from research.evaluation import extract_command
+from research.evaluation.extract_encode import encode, still
+from research.interop.load import load as open_checkpoint
 from research.model import assemble
 
 TINY = ("encoder=fastconformer_tiny", "quantizer.codes=64", "data.train=[none.jsonl]")
@@ -51,3 +56,25 @@ def clips(corpus, path, count=10):
     chosen = [lines[7], *parts, *lines[:7], *lines[8:count]]
     path.write_text("".join(json.dumps(line) + "\n" for line in chosen))
     return path
+
+
+def tensors(out):
+    found = {}
+    for path in sorted((out / "shards").iterdir()):
+        found |= load_file(path)
+    return found
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def alone(run, line, layers):
+    """What the model makes of an utterance by itself: (L, T, D)."""
+    upstream, _ = open_checkpoint(run)
+    clip = audio.read(line["audio_filepath"], line.get("offset", 0.0), line["duration"], 16_000)
+    wave = torch.from_numpy(clip.samples)[None]
+    batch = Batch.clean(Seq(wave, torch.tensor([wave.size(1)])))
+    with still(upstream):
+        (found,) = encode(upstream, batch, layers)
+    return found

@@ -1,75 +1,26 @@
 """`hark classify` on real speech: trained, chosen on valid, tested once, whatever interrupts it."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
 
 from research.classification import command
-from research.classification.answers import Record
 from research.classification.data import open_corpus
 from research.classification.representations import Origins, stored
 from research.classification.task import classifier
 from research.engine.gangs import start
-from research.engine.weights import load_model
 from research.errors import HarkError
 from research.interop.load import read
-from tests.origins import make_run
-from tests.runs import ROOT
+from tests.classifying import QUICK, classify, make_task, records, typed
 from tests.sentences import write_manifest
 from tests.sounds import mixed_noise
 from tests.stores import extract
 
-QUICK = (
-    "seeds=2", "head.dim=8", "train.steps=4", "train.validate_every=2", "checkpoint.every=2", "data.batch_seconds=8",
-    "data.buckets=2", "data.workers=0", "run.device=cpu", "train.log_every=2",
-)  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def task(corpus, tmp_path_factory):
-    """A tiny run, and short utterances of three sources: 8 to train on, 3 to choose with, 4 to test, of each."""
-    folder = tmp_path_factory.mktemp("task")
-    lines = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
-    found = {}
-    for line in lines:
-        if 0.5 < line["duration"] < 2.0:
-            line["audio_filepath"] = str(corpus / line["audio_filepath"])
-            found.setdefault(line["speaker"], []).append(line)
-    voices = sorted(found, key=lambda name: -len(found[name]))[:3]
-    for split, (first, last) in {"train": (0, 8), "valid": (8, 11), "test": (11, 15)}.items():
-        some = [line for voice in voices for line in found[voice][first:last]]
-        write_manifest(folder / f"{split}.jsonl", some)
-    pairs = [(a, b) for a in range(12) for b in range(a)]
-    ids = [
-        line["id"] for line in (json.loads(row) for row in (folder / "test.jsonl").read_text().splitlines())
-    ]
-    trials = [f"{int(a // 4 == b // 4)} {ids[a]} {ids[b]}\n" for a, b in pairs]
-    (folder / "trials.txt").write_text("".join(trials))
-    return folder, make_run(folder / "runs")
-
-
-def typed(task, folder, *overrides):
-    data, upstream = task
-    return [
-        f"upstream={upstream}", "label=speaker", f"run.folder={folder}", *QUICK,
-        *(f"data.{split}=[{data / split}.jsonl]" for split in ("train", "valid", "test")), *overrides,
-    ]  # fmt: skip
-
-
-def classify(task, folder, *overrides):
-    assert command.run(typed(task, folder, *overrides)) == 0
-    (path,) = folder.iterdir()
-    return path
-
-
-def records(path):
-    return {file.stem: Record(**json.loads(file.read_text())) for file in sorted(path.glob("tests/*.json"))}
+    return make_task(corpus, tmp_path_factory.mktemp("task"))
 
 
 @pytest.fixture(scope="module")
@@ -266,70 +217,3 @@ def test_bad_trials_are_named(task, tmp_path):
     bad.write_text("1 a b\n")
     with pytest.raises(HarkError, match=r"trials\.txt:1: 'a' is neither an id nor an audio path"):
         command.run(typed(task, tmp_path, f"data.trials=[{bad}]"))
-
-
-# --- interruptions and ranks
-
-TUNED = (
-    "tune.start=6", "train.steps=12", "train.validate_every=6", "checkpoint.every=3", "baselines=[]", "aggregation=concat",
-)  # fmt: skip
-
-
-def shell(task, folder, *overrides, launcher=()):
-    words = [
-        sys.executable,
-        *launcher,
-        "-m",
-        "research.cli",
-        "classify",
-        *typed(task, folder, *TUNED, *overrides),
-    ]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def outcome(path):
-    """Weights of all runs at their last step, and all answers."""
-    weights = {run.name: load_model(run / "checkpoints" / "step_12") for run in path.glob("pretrained-*")}
-    return weights, {name: (record.answers, record.step) for name, record in records(path).items()}
-
-
-def same(one, two):
-    (weights, answers), (others, their_answers) = one, two
-    assert weights.keys() == others.keys()
-    for name, state in weights.items():
-        for key, value in state.items():
-            assert torch.equal(value, others[name][key]), (name, key)
-    assert answers == their_answers
-
-
-@pytest.fixture(scope="module")
-def whole(task, tmp_path_factory):
-    """A tuned experiment that nobody disturbed."""
-    return classify(task, tmp_path_factory.mktemp("whole"), *TUNED)
-
-
-@pytest.mark.parametrize(("number", "step"), [(signal.SIGKILL, 4), (signal.SIGTERM, 5), (signal.SIGKILL, 7)])
-def test_the_same_command_goes_on_bit_exactly_on_both_sides_of_the_stage(task, whole, tmp_path, number, step):
-    process = shell(task, tmp_path, "train.log_every=1")
-    while process.poll() is None:
-        logs = tmp_path.glob("*/pretrained-seed0*/metrics.jsonl")
-        if any(f'"step": {step},' in log.read_text() for log in logs):
-            process.send_signal(number)
-            break
-        time.sleep(0.01)
-    process.communicate(timeout=120)
-    assert process.returncode == (-9 if number == signal.SIGKILL else 143)
-    same(outcome(classify(task, tmp_path, *TUNED)), outcome(whole))
-
-
-def test_two_ranks_run(task, tmp_path):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2")
-    process = shell(task, tmp_path, "upstream.layers=[1]", launcher=launcher)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    (path,) = tmp_path.iterdir()
-    assert len(records(path)) == 2
-    assert "always giving the commonest label" in said

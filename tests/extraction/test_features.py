@@ -19,24 +19,7 @@ from research.evaluation import command
 from research.interop.load import load as open_checkpoint
 from research.model import StoredUpstream
 from research.training.data import Source, blank
-from tests.stores import clips, extract, lines_of, tiny_run
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def source(corpus, tmp_path_factory):
-    return clips(corpus, tmp_path_factory.mktemp("clips") / "clips.jsonl")
+from tests.stores import extract, lines_of, tiny_run
 
 
 @pytest.fixture(scope="module")
