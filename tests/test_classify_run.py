@@ -1,4 +1,4 @@
-"""`hark classify` on real speech: trained, chosen on valid, tested once, whatever interrupts it."""
+"""`hark classify` on real speech: trained, chosen on valid, tested once."""
 
 import json
 
