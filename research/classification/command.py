@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from research import runs
 from research.classification.config import Classification
 from research.classification.data import Corpus, open_corpus
 from research.classification.report import report
@@ -89,5 +88,5 @@ def check_source(composed: Composed[Classification], corpus: Corpus, source: Sou
 
 def heard(cfg: Classification, corpus: Corpus) -> int | None:
     """How many test utterances a hark run was pretrained on; None where that is not known."""
-    found = hark_run.find(Path(cfg.upstream.path)) if cfg.upstream.path else None
-    return None if found is None else seen(corpus.test, runs.load_config(found[0]).data)
+    pretrained = hark_run.pretraining(Path(cfg.upstream.path)) if cfg.upstream.path else None
+    return None if pretrained is None else seen(corpus.test, pretrained.data)
