@@ -12,6 +12,7 @@ from torch import Tensor
 
 from research.errors import HarkError
 
+CODE = "holds more than plain tensors, or is damaged; hark runs no code that a checkpoint brings: save tensors only"
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
 
 
@@ -24,7 +25,9 @@ def read_archive(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise HarkError(f"{path}: {CONFIG} is no YAML: {str(error).splitlines()[0]}") from None
     try:
         weights = torch.load(io.BytesIO(members[WEIGHTS]), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:
+        raise HarkError(f"{path}: {WEIGHTS} {CODE}") from None
+    except (RuntimeError, EOFError, ValueError) as error:
         raise HarkError(f"{path}: {WEIGHTS} cannot be read: {str(error).splitlines()[0]}") from None
     for name, value in ((CONFIG, config), (WEIGHTS, weights)):
         if not isinstance(value, dict):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from research import files
 from research.errors import HarkError
+from research.interop.archive import CODE
 
 CONFIG, PROCESSOR, WEIGHTS, PICKLED = (
     "config.json",
@@ -90,6 +91,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError:
+        raise HarkError(f"{file}: {CODE}") from None
     except FileNotFoundError:
         raise HarkError(f"{file}: this shard is missing; copy or download the folder again") from None
     except (
@@ -99,6 +102,5 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         ValueError,
         TypeError,
         OSError,
-        pickle.UnpicklingError,
     ) as error:
         raise HarkError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from None
