@@ -69,6 +69,21 @@ def test_no_gradient_reaches_embed_through_targets_when_target_grad_is_0():
     assert torch.allclose(grads[1], (grads[0] + grads[2]) / 2, rtol=1e-3, atol=1e-6)
 
 
+def test_feature_penalty_is_of_the_features_under_the_mask():
+    """The middle half of every row is masked, in frames of four features each."""
+    model = made("objective.feature_penalty=2", "encoder.stride=4")
+    batch = speech(model)
+    loss = losses(model, batch)
+    feats, wanted = model.frontend(batch.audio), 0.0
+    for x, length in zip(feats.x, feats.lengths.tolist(), strict=True):
+        frames = -(-length // 4)
+        for t in range(frames // 4, 3 * frames // 4):
+            wanted += float(x[4 * t : 4 * t + 4].square().mean())
+    without = losses(made("encoder.stride=4"), batch).total
+    assert float(loss.stats["feature_penalty"].total) == pytest.approx(wanted, rel=1e-3)
+    assert float((loss.total - without).detach()) == pytest.approx(2 * wanted, rel=1e-3)
+
+
 def test_random_fill_is_another_vector_for_every_frame():
     model = made("objective.fill=random")
     z = model.encoder.embed(model.frontend(speech(model).audio))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
 from research.nn.contrast import contrast
-from research.nn.functional import histogram, masked_ce, perplexity, select
+from research.nn.functional import histogram, masked_ce, perplexity, select, stack
 from research.nn.mel import standardize
 from research.nn.modules import CodeHead, MaskToken
 from research.registry import register
@@ -99,16 +99,17 @@ class Wav2Vec2(Objective):
         used = Stat(histogram(codes.ids, self.quantizer.codes), finish=perplexity)
         masked = Stat(torch.tensor(float(mask.sum())), float(z.lengths.sum()))
         loss = loss.plus(Loss(0 * loss.total, loss.count, {"code_ppl": used, "mask_ratio": masked}))
-        return self.regularize(loss, codes, select(clean.x, mask)), h, codes, mask
+        return self.regularize(loss, codes, clean, mask), h, codes, mask
 
-    def regularize(self, loss: Loss, codes: Codes, features: Tensor) -> Loss:
-        """Add the penalties of the quantizer's codes and of the masked frames' features (M, F)."""
+    def regularize(self, loss: Loss, codes: Codes, feats: Seq, mask: Tensor) -> Loss:
+        """Add the penalties of the quantizer's codes, and of the features (B, S, F) under the mask (B, T)."""
         n = loss.count
         if codes.penalty is not None:
             penalty = codes.penalty * n
             loss = loss.plus(Loss(penalty, n, {"penalty": Stat(penalty.detach(), n)}), self.cfg.diversity)
         if self.cfg.feature_penalty > 0:
-            square = features.float().square().mean(-1).sum()
+            features = select(stack(feats.x, self.encoder.stride), mask).float()  # (M, r * F)
+            square = features.square().mean(-1).sum()
             stat = Stat(square.detach(), n)
             loss = loss.plus(Loss(square, n, {"feature_penalty": stat}), self.cfg.feature_penalty)
         return loss
