@@ -12,7 +12,7 @@ from research import runs
 from research.contracts import Seq
 from research.engine.weights import MODEL
 from research.errors import HarkError
-from research.interop import nemo, state
+from research.interop import hark_run, nemo, state
 from research.interop.load import load, read
 from research.interop.report import Fate
 from research.model import assemble
@@ -171,6 +171,8 @@ def test_an_encoder_that_a_classifier_tuned_opens_with_its_new_weights(run, tmp_
     after = load(path)[0].state_dict()
     assert all(torch.equal(after[name], value + 1) for name, value in before.items())
     assert (read(path).kind, read(path).step) == ("tuned hark run", 7)
+    assert hark_run.pretraining(path) is None
+    assert hark_run.pretraining(run) == runs.load_config(run)
     torch.save({"head.weight": torch.zeros(2)}, file)
     one_line(path, "its encoder was frozen, and is that of .*step_2: name that")
 
