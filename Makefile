@@ -8,7 +8,7 @@ demo: $(STAMP)
 	$(BIN)/python -m research.demo
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
