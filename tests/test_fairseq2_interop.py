@@ -222,7 +222,10 @@ def test_what_hark_has_not_is_refused(tmp_path, change, words):
         ("{name: a, model_family: llama, checkpoint: x.pt}", "model_family=llama"),
         ("{name: a, model_family: wav2vec2, model_arch: huge, checkpoint: x.pt}", "model_arch=huge"),
         ("{name: a, model_family: wav2vec2, model_config: 3, checkpoint: x.pt}", "3: is no section"),
-        ("{name: a, model_family: wav2vec2, checkpoint: x.pt}", "cannot be read"),
+        (
+            "{name: a, model_family: wav2vec2, checkpoint: x.pt}",
+            "holds more than plain tensors, or is damaged",
+        ),
     ],
 )
 def test_a_wrong_card_is_refused(tmp_path, card, words):
