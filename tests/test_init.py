@@ -1,22 +1,17 @@
 """`init=`: weights from other checkpoints, every tensor accounted for."""
 
-import hashlib
 import re
-import shutil
 
 import pytest
 import torch
 
 from research import runs
 from research.compose import compose_config
-from research.engine.weights import load_model
 from research.errors import HarkError
 from research.interop.initialise import initialise
 from research.interop.load import read
 from research.interop.origin import Origin, origins
 from research.model import assemble
-from research.training.loop import train
-from tests.engines import run_ranks
 from tests.hf_models import CASES, random_model
 from tests.origins import NEMO, TINY, make_run, recogniser
 
@@ -283,47 +278,3 @@ def test_defect_8_every_key_is_reported(source, tmp_path, capsys):
 def test_a_failure_is_reported_too(source, tmp_path):
     refused(str(source), "another shape", "quantizer.codes=32", folder=tmp_path)
     assert "shape       head.weight: (64, 64) there, (32, 64) here" in (tmp_path / "init.txt").read_text()
-
-
-# --- in a run
-
-
-def test_a_run_is_initialised_at_step_0_and_never_again(source, speech, tmp_path, capsys):
-    """With a learning rate of 0 the weights stay what `init` gave; the source is not needed to go on."""
-    origin = shutil.copytree(source, tmp_path / source.name)
-    words = [
-        *TINY, f"data.train=[{speech['train']}]", "data.batch_seconds=12", "data.workers=0", "data.reader=torch",
-        "optimizer.lr=0", "train.steps=2", "checkpoint.every=1", f"run.folder={tmp_path / 'runs'}", f"init={origin}",
-    ]  # fmt: skip
-    composed = compose_config(words)
-    path = runs.folder(composed.config)
-    assert train(composed) == 0
-    assert "init: " in capsys.readouterr().out
-    state, given = load_model(path / "checkpoints"), read(source).state
-    moving = {name for name in state if "running" in name}
-    assert all(torch.equal(state[name], given[name]) for name in state if name not in moving)
-    assert (path / "init.txt").exists()
-    shutil.rmtree(origin)
-    shutil.rmtree(path / "checkpoints" / "step_2")
-    assert train(composed) == 0
-    assert "init: " not in capsys.readouterr().out
-    again = load_model(path / "checkpoints")
-    assert all(torch.equal(again[name], state[name]) for name in state)
-
-
-def digest_on(ranks, path, folder):
-    cfg = compose_config(list(TINY)).config
-    cfg.init = str(path)
-    model = assemble(cfg)
-    initialise(model, cfg, folder if ranks.rank == 0 else None)
-    found = hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.state_dict().values()))
-    (folder / f"rank_{ranks.rank}").write_text(found.hexdigest())
-
-
-def test_defect_8_every_rank_has_the_weights(source, tmp_path):
-    """NeMo initialises rank 0 only, and relies on what comes later to tell the others."""
-    run_ranks(2, digest_on, source, tmp_path)
-    one, other = ((tmp_path / f"rank_{rank}").read_text() for rank in (0, 1))
-    assert one == other
-    _, after = begin(str(source))
-    assert one == hashlib.sha256(b"".join(v.numpy().tobytes() for v in after.values())).hexdigest()
