@@ -88,6 +88,11 @@ class Codes:
         None  # scalar, a mean over inputs (commitment) or of all of them together (diversity)
     )
 
+    @property
+    def chosen(self) -> Tensor:
+        """The codes of `vectors`: (..., G)."""
+        return self.ids if self.drawn is None else self.drawn
+
 
 @dataclass
 class Stat:
@@ -108,6 +113,10 @@ class Loss:
     total: Tensor  # scalar
     count: int
     stats: dict[str, Stat] = field(default_factory=dict)
+
+    def noting(self, stats: dict[str, Stat]) -> "Loss":
+        """Log more beside it."""
+        return Loss(self.total, self.count, self.stats | stats)
 
     def plus(self, other: "Loss", weight: float = 1.0) -> "Loss":
         """Add a weighted term that was summed over the same targets."""

@@ -1,6 +1,7 @@
 """Config -> Objective. Dimensions come from the objects, never from cross-references in YAML."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import nn
@@ -31,6 +32,11 @@ class Upstream(nn.Module):
                 raise HarkError(f"layer {layer}: there is none; the encoder has the layers 0 to {self.depth}")
         encoded: Encoded = self.encoder(self.frontend(audio), layers)
         return encoded
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is; a bare frontend has buffers only."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def layers(self) -> Sequence[int]:

@@ -61,7 +61,7 @@ def test_features_in_a_batch_are_those_of_the_utterance_alone(task, monkeypatch)
 
 def test_batches_hold_every_row_once_and_stay_small():
     lengths = [300_000, 5, 700_000, 900_000, 1_700_000, 650_000]
-    found = list(features.batches(lengths))
+    found = list(features.batches(lengths, features.BATCH))
     assert sorted(i for rows in found for i in rows) == list(range(6))
     assert all(
         len(rows) == 1 or len(rows) * max(lengths[i] for i in rows) <= features.BATCH for rows in found

@@ -4,7 +4,8 @@ from torch import nn
 
 from research.contracts import Seq
 from research.downstream import Head
-from research.nn.pooling import mean, utterance
+from research.nn.functional import mean
+from research.nn.pooling import utterance
 from research.registry import register
 
 

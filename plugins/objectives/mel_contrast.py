@@ -7,7 +7,7 @@ from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
 from research.nn.contrast import contrast
 from research.nn.decoder import Decoder, Readout
-from research.nn.functional import histogram, masked_ce, perplexity, select, stack
+from research.nn.functional import histogram, masked_ce, penalize, perplexity, select, stack
 from research.nn.norm import BatchNorm, update_running
 from research.nn.separable import Activation, Block
 from research.nn.spec_augment import SpecAugment
@@ -71,7 +71,7 @@ class MelObjective(Objective):
         tap = last if self.layer == self.encoder.depth else h.last.replace(h.layers[0])
         masked = Stat(torch.tensor(float(mask.sum())), float(clean.lengths.sum()))
         loss = self.compare(x, tap, last, hit)
-        return Loss(loss.total, loss.count, loss.stats | {"mask_ratio": masked})
+        return loss.noting({"mask_ratio": masked})
 
     def hide(self, feats: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
         feats = self.bands(feats)
@@ -164,15 +164,9 @@ class MelW2vBERT(MelObjective):
 
     def compare(self, x: Tensor, tap: Seq, last: Seq, hit: Tensor) -> Loss:
         codes = self.quantizer(x)  # ids (M, G), vectors (M, C)
-        drawn = codes.ids if codes.drawn is None else codes.drawn
-        loss = self.contrast(self.heads["contrast"](tap, hit), codes.vectors, hit, drawn)
+        loss = self.contrast(self.heads["contrast"](tap, hit), codes.vectors, hit, codes.chosen)
         logits = self.heads["predict"](last, hit)[:, None]  # (M, 1, V ** G)
         classes = (codes.ids * self.place).sum(-1, keepdim=True)  # (M, 1)
         loss = loss.plus(masked_ce(logits, classes), self.cfg.prediction)
         used = Stat(histogram(codes.ids, self.quantizer.codes), finish=perplexity)
-        loss = loss.plus(Loss(0 * loss.total, loss.count, {"code_ppl": used}))
-        if codes.penalty is None:
-            return loss
-        penalty = codes.penalty * loss.count
-        stat = Stat(penalty.detach(), loss.count)
-        return loss.plus(Loss(penalty, loss.count, {"penalty": stat}), self.cfg.diversity)
+        return penalize(loss.noting({"code_ppl": used}), codes, self.cfg.diversity)

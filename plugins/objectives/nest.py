@@ -41,9 +41,7 @@ class NEST(Objective):
         ids = self.quantizer(select(stack(clean.x, r), hit)).ids  # (M, G)
         loss = masked_ce(self.head(select(h.x, hit)), ids)
         masked = torch.tensor(float(mask.sum()))
-        return Loss(
-            loss.total, loss.count, loss.stats | {"mask_ratio": Stat(masked, float(clean.lengths.sum()))}
-        )
+        return loss.noting({"mask_ratio": Stat(masked, float(clean.lengths.sum()))})
 
     def fill(self, feats: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
         return self.mask_token(feats, mask)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
 from research.nn.contrast import contrast
-from research.nn.functional import histogram, masked_ce, perplexity, select, stack
+from research.nn.functional import histogram, masked_ce, penalize, perplexity, select, stack
 from research.nn.mel import standardize
 from research.nn.modules import CodeHead, MaskToken
 from research.registry import register
@@ -94,19 +94,16 @@ class Wav2Vec2(Objective):
             mask.sum(1),
             negatives=self.cfg.negatives,
             temperature=self.cfg.temperature,
-            ids=codes.ids if codes.drawn is None else codes.drawn,
+            ids=codes.chosen,
         )
         used = Stat(histogram(codes.ids, self.quantizer.codes), finish=perplexity)
         masked = Stat(torch.tensor(float(mask.sum())), float(z.lengths.sum()))
-        loss = loss.plus(Loss(0 * loss.total, loss.count, {"code_ppl": used, "mask_ratio": masked}))
+        loss = loss.noting({"code_ppl": used, "mask_ratio": masked})
         return self.regularize(loss, codes, clean, mask), h, codes, mask
 
     def regularize(self, loss: Loss, codes: Codes, feats: Seq, mask: Tensor) -> Loss:
         """Add the penalties of the quantizer's codes, and of the features (B, S, F) under the mask (B, T)."""
-        n = loss.count
-        if codes.penalty is not None:
-            penalty = codes.penalty * n
-            loss = loss.plus(Loss(penalty, n, {"penalty": Stat(penalty.detach(), n)}), self.cfg.diversity)
+        n, loss = loss.count, penalize(loss, codes, self.cfg.diversity)
         if self.cfg.feature_penalty > 0:
             features = select(stack(feats.x, self.encoder.stride), mask).float()  # (M, r * F)
             square = features.square().mean(-1).sum()

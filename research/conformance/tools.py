@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.library import Library
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from research.config import Config
@@ -120,7 +121,7 @@ def ctc_shape(
     return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * targets.size(-1) + 1)
 
 
-WITHOUT_VALUES = torch.library.Library("aten", "IMPL")
+WITHOUT_VALUES = Library("aten", "IMPL")
 WITHOUT_VALUES.impl("_ctc_loss.Tensor", ctc_shape, "Meta")
 WITHOUT_VALUES.impl(
     "_ctc_loss_backward.Tensor", lambda _, log_probs, *__: torch.empty_like(log_probs), "Meta"

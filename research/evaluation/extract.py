@@ -40,6 +40,7 @@ from research.evaluation.extract_shards import (
     save,
     write_manifest,
 )
+from research.evaluation.features import batches
 
 SHORTEST = 0.1  # s: what every plugin can take
 CODEBOOK = "kmeans.safetensors"
@@ -104,14 +105,8 @@ class Extraction:
 
     def batches(self, rows: NDArray[np.int64]) -> list[Item]:
         """Batches of some utterances, the longest first, each of `batch_seconds` with its padding."""
-        durations = self.manifest.durations
-        left = rows[np.argsort(-durations[rows], kind="stable")]
-        items = []
-        while len(left):
-            count = max(1, int(self.data.batch_seconds // durations[left[0]]))
-            items.append(Item(0, left[:count]))
-            left = left[count:]
-        return items
+        durations = self.manifest.durations[rows].tolist()
+        return [Item(0, rows[part]) for part in batches(durations, self.data.batch_seconds)]
 
     def sizes(self) -> NDArray[np.float64]:
         """Bytes that each utterance takes in a shard, about: (U,)."""
@@ -157,10 +152,10 @@ class Extraction:
         order = np.random.default_rng(SEED).permutation(np.flatnonzero(self.long))
         reached = np.cumsum(self.manifest.durations[order]) / self.upstream.period >= FRAMES * clusters
         drawn = order[: int(np.argmax(reached)) + 1] if reached.any() else order
-        batches = once(self.loader, self.batches(drawn), self.read)
+        stream = once(self.loader, self.batches(drawn), self.read)
         frames = (
             x[0].cpu()
-            for loaded in batches
+            for loaded in stream
             if loaded.batch
             for x in encode(self.upstream, loaded.batch, [layer])
         )

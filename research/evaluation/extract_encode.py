@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -45,9 +44,7 @@ def still(upstream: Upstream) -> Iterator[None]:
 
 def encode(upstream: Upstream, batch: Batch, layers: Sequence[int]) -> Iterator[Tensor]:
     """Layers of every row of a batch without its padding: (L, T, D), fp32, on the model's device."""
-    # a bare frontend has no parameters
-    device = next(chain(upstream.parameters(), upstream.buffers())).device
-    encoded = upstream(batch.audio.to(device), layers)
+    encoded = upstream(batch.audio.to(upstream.device), layers)
     for row, length in enumerate(encoded.last.lengths.tolist()):
         yield torch.stack([x[row, :length].float() for x in encoded.layers])
 

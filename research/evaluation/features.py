@@ -29,20 +29,21 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows by falling length, as many at a time as fit `BATCH` with their padding."""
+def batches(lengths: Sequence[float], budget: float) -> Iterator[list[int]]:
+    """Rows by falling length, as many at a time as fit the budget with their padding."""
     rows = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    while rows:
-        count = max(1, BATCH // lengths[rows[0]])
-        yield rows[:count]
-        rows = rows[count:]
+    start = 0
+    while start < len(rows):
+        count = max(1, int(budget // lengths[rows[start]]))
+        yield rows[start : start + count]
+        start += count
 
 
 @torch.no_grad()
 def represent(forward: Callable[[Seq], list[Seq]], audio: Sequence[Tensor]) -> list[list[Tensor]]:
     """Apply what maps padded audio (B, N) to representations (B, T, D): one list of (T, D), on the host, for each."""
     found: dict[int, list[Tensor]] = {}
-    for rows in batches([len(x) for x in audio]):
+    for rows in batches([len(x) for x in audio], BATCH):
         padded = nn.utils.rnn.pad_sequence([audio[i] for i in rows], batch_first=True)  # (B, N)
         outputs = forward(Seq(padded, torch.tensor([len(audio[i]) for i in rows])))
         for b, i in enumerate(rows):
@@ -53,10 +54,9 @@ def represent(forward: Callable[[Seq], list[Seq]], audio: Sequence[Tensor]) -> l
 def encode(upstream: Upstream, speech: Speech, layers: Sequence[int] | None = None) -> dict[int, Features]:
     """What layers make of every utterance, as if it were alone; 0 is what the first block reads. None: all."""
     wanted = upstream.layers if layers is None else layers
-    device = next(upstream.parameters()).device
 
     def forward(audio: Seq) -> list[Seq]:
-        encoded: Encoded = upstream(audio.to(device), wanted)
+        encoded: Encoded = upstream(audio.to(upstream.device), wanted)
         return [encoded.last.replace(y) for y in encoded.layers]
 
     with evaluating(upstream):

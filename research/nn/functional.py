@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from research.contracts import Loss, Stat
+from research.contracts import Codes, Loss, Stat
 
 
 def stack(x: Tensor, r: int) -> Tensor:
@@ -63,3 +63,17 @@ def masked_ce(logits: Tensor, ids: Tensor) -> Loss:
             "unigram_acc": Stat(targets, finish=commonest),
         }
     return Loss(total, m, stats)
+
+
+def penalize(loss: Loss, codes: Codes, weight: float) -> Loss:
+    """Add the quantizer's penalty, where it has one, times the number of targets."""
+    if codes.penalty is None:
+        return loss
+    penalty, n = codes.penalty * loss.count, loss.count
+    return loss.plus(Loss(penalty, n, {"penalty": Stat(penalty.detach(), n)}), weight)
+
+
+def mean(x: Tensor, valid: Tensor) -> Tensor:
+    """Mean over valid frames, in fp32: (B, T, C), bool (B, T) -> (B, C). Zero for rows without frames."""
+    count = valid.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
+    return (x * valid[..., None]).sum(1, dtype=torch.float) / count

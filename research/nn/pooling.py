@@ -22,11 +22,6 @@ def softmax(scores: Tensor, valid: Tensor) -> Tensor:
     return scores.float().masked_fill(~inside, lowest).softmax(1) * inside
 
 
-def mean(x: Tensor, valid: Tensor) -> Tensor:
-    """Mean over valid frames: (B, T, C), bool (B, T) -> (B, C)."""
-    return (x.float() * even(valid)).sum(1)
-
-
 def statistics(x: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean and standard deviation (arXiv 1803.10963, eq. 5 and 6): (B, T, C), (B, T, C or 1) -> (B, 2 C)."""
     x = x.float()

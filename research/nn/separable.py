@@ -7,11 +7,11 @@ mask is every second element of the one that it got.
 from collections.abc import Callable
 from enum import Enum
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.nn.dropout import Dropout
+from research.nn.functional import mean
 from research.nn.norm import BatchNorm
 
 EPS = 1e-3  # of the batch norms, as in NeMo
@@ -63,9 +63,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, C), bool (B, T) -> (B, T, C)."""
-        count = valid.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
-        mean = (x * valid[..., None]).sum(1, dtype=torch.float) / count  # (B, C)
-        return x * self.up(self.activation(self.down(mean))).sigmoid()[:, None].to(x.dtype)
+        return x * self.up(self.activation(self.down(mean(x, valid)))).sigmoid()[:, None].to(x.dtype)
 
 
 class Block(nn.Module):

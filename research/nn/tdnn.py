@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from research.nn.functional import mean
 from research.nn.norm import BatchNorm
 
 
@@ -49,9 +50,7 @@ class Squeeze(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, C), bool (B, T) -> (B, T, C)."""
-        count = valid.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
-        centre = (x * valid[..., None]).sum(1, dtype=torch.float) / count  # (B, C)
-        return x * self.up(F.relu(self.down(centre))).sigmoid()[:, None].to(x.dtype)
+        return x * self.up(F.relu(self.down(mean(x, valid)))).sigmoid()[:, None].to(x.dtype)
 
 
 class SERes2(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from research.classification.representations import from_store
 from research.config import Config, Data
 from research.contracts import Seq
 from research.data import features
@@ -17,7 +18,6 @@ from research.engine.gangs import start
 from research.errors import HarkError
 from research.evaluation import command
 from research.interop.load import load as open_checkpoint
-from research.model import StoredUpstream
 from research.training.data import Source, blank
 from tests.stores import extract, lines_of, tiny_run
 
@@ -25,17 +25,6 @@ from tests.stores import extract, lines_of, tiny_run
 @pytest.fixture(scope="module")
 def store(run, source, tmp_path_factory):
     return extract(run, source, tmp_path_factory.mktemp("store") / "s", "--layers", "2,0", "--kmeans", "4")
-
-
-def stored_upstream(manifest):
-    found = features.layout(manifest)
-    return StoredUpstream(
-        layers=found.layers,
-        depth=found.depth,
-        dim=found.dim,
-        period=found.period,
-        sample_rate=found.sample_rate,
-    )
 
 
 def test_a_store_stands_in_for_the_encoder(run, source, store):
@@ -51,7 +40,7 @@ def test_a_store_stands_in_for_the_encoder(run, source, store):
     assert kept.seconds == pytest.approx(heard.seconds, rel=0.05)
     assert kept.batch.audio.x.shape[2] == 128
     assert kept.batch.audio.x.dtype == torch.float32
-    instead = stored_upstream(manifest)
+    instead = from_store(manifest)
     assert (instead.dim, instead.depth, instead.period) == (upstream.dim, upstream.depth, upstream.period)
     assert (list(instead.layers), instead.sample_rate) == ([2, 0], upstream.sample_rate)
     with torch.no_grad():
@@ -63,7 +52,7 @@ def test_a_store_stands_in_for_the_encoder(run, source, store):
 
 
 def test_a_layer_that_is_not_stored_is_one_line(store):
-    upstream = stored_upstream(load([store / "features.jsonl"], Data()))
+    upstream = from_store(load([store / "features.jsonl"], Data()))
     with pytest.raises(HarkError, match="layer 1: is not stored; stored are 2, 0"):
         upstream(Seq(torch.zeros(1, 3, 128), torch.tensor([3])), [1])
 
