@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from research import registry
-from research.config import Config, Training
+from research.config import Config, Data, Training
 from research.errors import HarkError, nearest
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
@@ -30,8 +31,9 @@ class Composed(Generic[R]):
 
 
 def choices_of(root: type[Training]) -> list[str]:
-    """Plugin kinds, and `schedule`, of which a root config holds one each."""
-    return [item.name for item in fields(root) if registry.names(item.name)]
+    """Plugin kinds, `schedule` and `data`, of which a root config holds one each."""
+    groups = {group for choice in vars(root())["defaults"] if isinstance(choice, dict) for group in choice}
+    return [item.name for item in fields(root) if item.name in groups and registry.names(item.name)]
 
 
 def groups(root: type[Training]) -> dict[str, list[str]]:
@@ -97,7 +99,24 @@ def compose_root(root: type[R], overrides: Sequence[str]) -> Composed[R]:
     except (HydraException, OmegaConfBaseException) as error:
         raise HarkError(explain(root, error, overrides)) from None
     assert isinstance(config, root)
+    read_bins(config.data)
     return Composed(config, choices, list(overrides))
+
+
+def read_bins(data: Data) -> None:
+    """Put what the file `data.bins` says into `bounds` and `sizes`: what is computed depends on them, not on a path."""
+    if not data.bins:
+        return
+    try:
+        found = yaml.safe_load(Path(data.bins).read_text())
+        data.bounds = [float(bound) for bound in found["bounds"]]
+        data.sizes = [int(size) for size in found.get("sizes") or []]
+    except OSError as error:
+        raise HarkError(f"data.bins={data.bins}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+        raise HarkError(
+            f"data.bins={data.bins}: does not hold bounds; `hark bins --out FILE` writes them"
+        ) from None
 
 
 def explain(root: type[Training], error: Exception, overrides: Sequence[str]) -> str:

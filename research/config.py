@@ -51,10 +51,74 @@ class Data:
     max_seconds: float = 60.0  # longer ones too
     batch_seconds: float = 100.0  # audio per batch, padding included
     buckets: int = 30  # duration buckets of equal audio
+    bins: str = volatile(
+        ""
+    )  # a file of `hark bins` or `hark memory`; what it says goes into bounds and sizes
+    bounds: list[float] = field(default_factory=list)  # of buckets (s), upper, rising, in place of `buckets`
+    sizes: list[int] = field(default_factory=list)  # rows per batch in each, in place of `batch_seconds`
     max_bad: float = 0.01  # share of undecodable utterances at which a run stops
     strict: bool = False  # refuse other sample rates and channels instead of converting
+    headers: bool = volatile(True)  # read that of every audio file before the first step, once
     reader: Reader = volatile(Reader.auto)
     workers: int = volatile(2)
+
+
+@dataclass(kw_only=True)
+class Speed:
+    """Other speeds, before anything else: targets change with it."""
+
+    prob: float = 0.0  # of an utterance
+    factors: list[float] = field(default_factory=lambda: [0.9, 1.1])  # of which one is drawn
+
+
+@dataclass(kw_only=True)
+class Mix:
+    """Noise, mixed in while loading."""
+
+    prob: float = 0.0  # of an utterance
+    paths: list[str] = field(default_factory=list)  # manifests of a noise corpus
+    snr: tuple[float, float] = (10.0, 20.0)  # dB, uniform
+    clean: bool = False  # mix it into the clean side too, of which targets are made
+
+
+@dataclass(kw_only=True)
+class Reverb:
+    """Rooms, while loading."""
+
+    prob: float = 0.0  # of an utterance
+    paths: list[str] = field(default_factory=list)  # manifests of impulse responses; none: drawn by lhotse
+    clean: bool = False  # the clean side too, of which targets are made
+
+
+class Cut(Enum):
+    start = "start"
+    end = "end"
+    random = "random"
+
+
+@dataclass(kw_only=True)
+class Streams(Data):
+    """`data=lhotse`: CutSets, Shar, tarred manifests and weighted mixtures, batched by lhotse's samplers.
+
+    A source is a path, or a mapping; research/data/streams/README.md has them all.
+    """
+
+    train: list[Any] = field(default_factory=list)  # sources: paths or mappings
+    valid: list[Any] = field(default_factory=list)
+    lanes: int = 4  # parts of the data that are shuffled and batched on their own, and shared among ranks
+    buffer: int = 5000  # utterances of a lane that wait in its buckets: the reach of the shuffling
+    temperature: float = 1.0  # of the shares of sources without a weight: 1 as they are, more evens them out
+    quadratic_seconds: float = 0.0  # an utterance of d seconds counts as d + d^2 / this; 0: as d
+    max_rows: int = 0  # per batch; 0: any
+    keep: dict[str, Any] = field(default_factory=dict)  # only lines whose key has this value, or one of these
+    channel: Any = "average"  # or a number from 0, or the key of the line that holds it
+    window_seconds: float = 0.0  # cut longer utterances into windows; 0: not
+    window_hop: float = 0.0  # s between their starts; 0: window_seconds
+    truncate_seconds: float = 0.0  # keep this much of longer utterances; 0: all
+    truncate: Cut = Cut.random  # where the part lies that is kept
+    speed: Speed = field(default_factory=Speed)
+    mix: Mix = field(default_factory=Mix)
+    reverb: Reverb = field(default_factory=Reverb)
 
 
 @dataclass(kw_only=True)
@@ -95,6 +159,18 @@ class Log:
 
 
 @dataclass(kw_only=True)
+class Cluster:
+    """What a job gets: `cluster=NAME` takes sweeps/cluster/NAME.yaml. It decides nothing that is computed."""
+
+    device: str = "cpu"  # of a rank; research/launch/devices.py knows their memory and speed
+    nodes: int = 1
+    per_node: int = 1  # ranks
+    cpus: int = 2  # per rank
+    memory_gb: float = 8.0  # of the host, per rank
+    hours: float = 24.0  # time limit
+
+
+@dataclass(kw_only=True)
 class Training:
     """What every root config has: all that the training loop reads."""
 
@@ -106,6 +182,7 @@ class Training:
     optimizer: Optimizer = field(default_factory=Optimizer)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     log: Log = field(default_factory=Log)
+    cluster: Cluster = volatile(Cluster)
 
 
 @dataclass(kw_only=True)
@@ -122,6 +199,7 @@ class Config(Training):
             {"masking": "block"},
             {"augmentation": "none"},
             {"schedule": "noam"},
+            {"data": "manifest"},
             {"cluster": None},
             {"experiment": None},
         ]
@@ -135,6 +213,8 @@ class Config(Training):
 
 
 ConfigStore.instance().store(name="config", node=Config)
+registry.store("data", "manifest", Data())
+registry.store("data", "lhotse", Streams())
 registry.store("schedule", "constant", Constant())
 registry.store("schedule", "noam", Noam())
 registry.store("schedule", "cosine", Cosine())

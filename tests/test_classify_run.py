@@ -125,7 +125,7 @@ def test_stored_features_are_those_of_the_encoder(task, tmp_path):
             torch.testing.assert_close(
                 one.embed(loaded.batch.audio).x, two.embed(other.batch.audio).x, rtol=1e-4, atol=1e-5
             )
-        assert next(Supervised(cfg, ranks, corpus.vocabulary).train(0)).batch.labels.x.shape[1:] == (1, 1)
+        assert next(Supervised(cfg, ranks, corpus.vocabulary).train(0, [])).batch.labels.x.shape[1:] == (1, 1)
     assert not (tmp_path / "features").exists()
 
 

@@ -15,7 +15,7 @@ from research.data.stream import once
 from research.engine.gangs import Ranks
 from research.errors import HarkError
 from research.evaluation.splits import digests, shared
-from research.training.data import Fed, Source, one_by_one, reader
+from research.training.data import Planned, one_by_one, reader
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ def open_corpus(cfg: Classification, ranks: Ranks, *, tokens: bool) -> Corpus:
     return Corpus(train, valid, test, vocabulary, vocabulary.check(test))
 
 
-class Supervised(Source):
+class Supervised(Planned):
     """What the loop reads: batches with labels."""
 
     def __init__(self, cfg: Training, ranks: Ranks, vocabulary: Vocabulary) -> None:
         super().__init__(cfg, ranks)
         self.vocabulary = vocabulary
 
-    def feed(self, loaded: Loaded, speech: Manifest) -> Fed:
+    def label(self, loaded: Loaded, speech: Manifest) -> Loaded:
         if loaded.batch is not None:
             loaded.batch.labels = self.vocabulary.batch(speech, loaded.rows)
-        return super().feed(loaded, speech)
+        return loaded
 
     def summary(self) -> str:
         hours = self.speech.durations.sum() / 3600

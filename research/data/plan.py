@@ -37,9 +37,22 @@ def batch_sizes(bounds: Floats, batch_seconds: float) -> Ints:
 
 
 def by_budget(durations: Floats, cfg: Data) -> tuple[Floats, Ints]:
-    """Bounds and batch sizes as `cfg.buckets` and `cfg.batch_seconds` want them."""
-    bounds = bucket_bounds(durations, cfg.buckets)
-    return bounds, batch_sizes(bounds, cfg.batch_seconds)
+    """Bounds and batch sizes: those of the config, or as its `buckets` and `batch_seconds` want them.
+
+    HarkError: bounds are not rising or leave the longest utterance out, sizes are not one for each bound.
+    """
+    bounds = np.array(cfg.bounds) if cfg.bounds else bucket_bounds(durations, cfg.buckets)
+    sizes = np.array(cfg.sizes) if cfg.sizes else batch_sizes(bounds, cfg.batch_seconds)
+    if (np.diff(bounds) <= 0).any() or bounds[0] <= 0:
+        raise HarkError(f"data.bounds={cfg.bounds}: must rise, from above 0 s")
+    if len(sizes) != len(bounds) or sizes.min() < 1:
+        raise HarkError(f"data.sizes={cfg.sizes}: must be a number of rows for each of {len(bounds)} bounds")
+    if durations.max() > bounds[-1]:
+        raise HarkError(
+            f"data.bounds: the last is {bounds[-1]:.2f} s, but an utterance lasts {durations.max():.2f} s; "
+            "make the bins anew with `hark bins`, or set data.max_seconds"
+        )
+    return bounds, sizes
 
 
 class Plan:

@@ -145,7 +145,7 @@ class Checkpoints:
                 Held(state.trainer),
                 Held(state.model),
                 Held(state.optimizer),
-                Held({}),  # where the data goes on is a function of the step
+                Held({}),  # where the data goes on is among the trainer's
                 ready_callback=lambda *_: self.write_score(state.step, score),
                 blocking=True,
             )

@@ -1,5 +1,6 @@
-"""What the loop reads: manifests, a plan, and a reader, wired to the ranks of a run."""
+"""What the loop reads, wired to the ranks of a run: batches of a plan, or of streams."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +21,7 @@ from research.engine.gangs import Ranks
 from research.errors import HarkError
 
 T = TypeVar("T")
+State = list[list[int]]  # where reading goes on, as far as the step does not say it: plain numbers
 
 
 @dataclass
@@ -38,38 +40,84 @@ def reader(choice: Reader) -> Read:
     return pipeline.read
 
 
-class Source:
-    """All the data of a run."""
+class Source(ABC):
+    """All the data of a run, as this rank reads it."""
 
     def __init__(self, cfg: Training, ranks: Ranks) -> None:
         if not cfg.data.train:
             raise HarkError("data.train names no manifest: type data.train=[path/to/train.jsonl]")
-        self.cfg, self.ranks, self.read = cfg, ranks, reader(cfg.data.reader)
         data = cfg.data
-        self.speech = one_by_one(ranks, lambda: manifest.load(data.train, data))
-        self.noise = one_by_one(ranks, lambda: manifest.load_noise(data.noise, data)) if data.noise else None
-        self.held_out = one_by_one(ranks, lambda: manifest.load(data.valid, data)) if data.valid else None
-        durations = self.speech.durations
-        group = ranks.size * cfg.train.accumulate
-        self.plan = Plan(durations, *by_budget(durations, data), group=group, seed=cfg.run.seed)
-        self.nothing = blank(self.speech) if self.speech.stored else silence(data.sample_rate)
+        self.cfg, self.ranks, self.read = cfg, ranks, reader(data.reader)
+        self.noise = (
+            one_by_one(ranks, lambda: manifest.load_noise(data.noise, data, headers=data.headers))
+            if data.noise
+            else None
+        )
+        self.nothing = silence(data.sample_rate)  # what a rank trains on when a batch lost all its rows
         self.bad = self.converted = 0
 
-    def train(self, step: int) -> Iterator[Fed]:
-        """Batches of this rank from step number `step` on, without end."""
-        loader = Loader(self.speech, self.noise, self.cfg.data, self.cfg.run.seed)
-        start = step * self.ranks.size * self.cfg.train.accumulate
-        ranks = self.ranks
-        for loaded in stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start):
-            self.bad += len(loaded.bad)
-            self.converted += loaded.converted
-            yield self.feed(loaded, self.speech)
+    @abstractmethod
+    def train(self, step: int, state: State) -> Iterator[Fed]:
+        """Batches of this rank from step number `step` on, without end. `state` is of that step."""
 
+    @abstractmethod
     def valid(self) -> Iterator[tuple[int, Batch]]:
         """Numbered batches of this rank's share of the held-out utterances, the same every time.
 
         A rank that has none left still gets one, of silence: all ranks make the same collective calls.
         """
+
+    @abstractmethod
+    def summary(self) -> str | Table:
+        """What the run is going to hear."""
+
+    def state(self) -> State:
+        """Where reading goes on after the batches that were consumed, the same on every rank: a collective call."""
+        return []
+
+    def feed(self, loaded: Loaded) -> Fed:
+        """Make a step's batch of what was read; `nothing` where it lost all its rows."""
+        batch = loaded.batch or self.nothing
+        padding = Stat(torch.tensor(loaded.padded - loaded.seconds), loaded.padded)
+        return Fed(batch, loaded.seconds, padding)
+
+    def book(self, loaded: Loaded) -> Fed:
+        """`feed`, and count what was left out or converted."""
+        self.bad += len(loaded.bad)
+        self.converted += loaded.converted
+        return self.feed(loaded)
+
+    def counts(self) -> dict[str, float]:
+        """Utterances of this rank, since the process started, that were left out or converted."""
+        return {"bad_utterances": float(self.bad), "converted_utterances": float(self.converted)}
+
+
+class Planned(Source):
+    """`data=manifest`: every batch is known from the durations alone."""
+
+    def __init__(self, cfg: Training, ranks: Ranks) -> None:
+        super().__init__(cfg, ranks)
+        data = cfg.data
+        self.speech = self.open(data.train)
+        self.held_out = self.open(data.valid) if data.valid else None
+        durations = self.speech.durations
+        group = ranks.size * cfg.train.accumulate
+        self.plan = Plan(durations, *by_budget(durations, data), group=group, seed=cfg.run.seed)
+        if self.speech.stored:
+            self.nothing = blank(self.speech)
+
+    def open(self, paths: list[str]) -> Manifest:
+        data = self.cfg.data
+        return one_by_one(self.ranks, lambda: manifest.load(paths, data, headers=data.headers))
+
+    def train(self, step: int, state: State) -> Iterator[Fed]:
+        loader = Loader(self.speech, self.noise, self.cfg.data, self.cfg.run.seed)
+        start = step * self.ranks.size * self.cfg.train.accumulate
+        ranks = self.ranks
+        for loaded in stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start):
+            yield self.book(self.label(loaded, self.speech))
+
+    def valid(self) -> Iterator[tuple[int, Batch]]:
         assert self.held_out is not None
         return self.in_order(self.held_out)
 
@@ -82,20 +130,14 @@ class Source:
             yield ranks.rank, self.nothing
         read = once(loader, items, self.read, rank=ranks.rank, world=ranks.size)
         for k, loaded in enumerate(read):
-            yield k * ranks.size + ranks.rank, self.feed(loaded, speech).batch
+            yield k * ranks.size + ranks.rank, self.feed(self.label(loaded, speech)).batch
 
-    def feed(self, loaded: Loaded, speech: Manifest) -> Fed:
-        """Make a step's batch of what was read of `speech`; `nothing` where it lost all its rows."""
-        batch = loaded.batch or self.nothing
-        padding = Stat(torch.tensor(loaded.padded - loaded.seconds), loaded.padded)
-        return Fed(batch, loaded.seconds, padding)
+    def label(self, loaded: Loaded, speech: Manifest) -> Loaded:
+        """Add what the lines of `speech` say about the rows that were read."""
+        return loaded
 
     def summary(self) -> str | Table:
         return summarize(self.speech, self.plan, self.cfg.data.sample_rate).table()
-
-    def counts(self) -> dict[str, float]:
-        """Utterances of this rank, since the process started, that were left out or converted."""
-        return {"bad_utterances": float(self.bad), "converted_utterances": float(self.converted)}
 
 
 def silence(sample_rate: int) -> Batch:

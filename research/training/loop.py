@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from research.interop.origin import origins
 from research.model import assemble, check
 from research.registry import build
 from research.training import optimizer as optim
-from research.training.data import Source
+from research.training.data import Planned, Source, State
 from research.training.memory import keep_freed_memory, peak_mb
 from research.training.signals import StopFlag
 from research.training.stats import StatBag
@@ -36,7 +36,7 @@ def train(composed: Composed[Config]) -> int:
     check(cfg)  # refuse an illegal combination before anything is touched
     origins(cfg.init)
     with processes(cfg.run.device) as (ranks, flag), claim(composed, ranks) as path:
-        source = Source(cfg, ranks)
+        source = Planned(cfg, ranks)
         objective = objective_of(cfg)
         if not steps(path / "checkpoints"):
             initialise(objective, cfg, path if ranks.rank == 0 else None)
@@ -83,6 +83,7 @@ class Progress:
     skipped_in_a_row: int = 0
     wall: float = 0.0  # seconds, over all restarts
     audio: float = 0.0  # seconds of speech seen
+    data: State = field(default_factory=list)  # where reading goes on
 
 
 class Run:
@@ -126,7 +127,7 @@ class Run:
 
     def steps(self) -> int:
         cfg, progress = self.cfg, self.progress
-        batches = self.source.train(progress.step)
+        batches = self.source.train(progress.step, progress.data)
         self.student.task.train()
         self.window.start()
         while progress.step < cfg.train.steps:
@@ -195,6 +196,7 @@ class Run:
 
     def save(self) -> None:
         progress, student = self.progress, self.student
+        progress.data = self.source.state()
         task, adamw = student.task.state_dict(), optim.state_of(student.optimizer)
         self.checkpoints.save(progress.step, task, adamw, asdict(progress), self.valid_loss)
         if self.ranks.rank == 0:

@@ -18,7 +18,7 @@ from research.engine.gangs import start
 from research.errors import HarkError
 from research.evaluation import command
 from research.interop.load import load as open_checkpoint
-from research.training.data import Source, blank
+from research.training.data import Planned, blank
 from tests.stores import extract, lines_of, tiny_run
 
 
@@ -89,8 +89,8 @@ def test_features_need_no_audio(store, tmp_path):
 def test_training_reads_features(store):
     cfg = Config()
     cfg.data = Data(train=[str(store / "features.jsonl")], batch_seconds=8.0, buckets=3, workers=0)
-    source = Source(cfg, start("cpu"))
-    fed = next(source.train(0))
+    source = Planned(cfg, start("cpu"))
+    fed = next(source.train(0, []))
     assert fed.batch.audio.x.ndim == 3
     assert fed.seconds > 0
     nothing = blank(source.speech)
