@@ -7,6 +7,7 @@ runs/<name>-<signature>/
   metrics.jsonl     one object per logged step, schema 1: {"schema", "step", "split", "time", metric: number}
   checkpoints/      step_N/
   probes.jsonl      one object per probe result
+  data.json         utterances, hours, what was left out and why, how many were heard so far or could not be read
   cost.json         wall seconds, device-hours, audio-hours seen
   wandb/            W&B's own files
 """

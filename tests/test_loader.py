@@ -39,7 +39,7 @@ def test_every_row_is_its_segment_mono_at_the_rate(mixed):
         error = row[:length][middle].numpy() - level * wanted[start : start + length][middle]
         assert np.abs(error).max() < (0.05 if one.path.endswith("ogg") else 0.005)
         assert not row[length:].any()
-    assert found.converted == 18
+    assert found.counts["converted"] == 18
     assert found.seconds == pytest.approx(loader.speech.durations.sum(), rel=0.01)
     assert found.padded == batch.audio.x.numel() / RATE
     assert found.bad == []

@@ -37,7 +37,7 @@ def same(a, b):
     pairs = [(a.batch.audio, b.batch.audio)]
     pairs += [(a.batch.noise, b.batch.noise)] if a.batch.noise else []
     equal = all(torch.equal(x.x, y.x) and torch.equal(x.lengths, y.lengths) for x, y in pairs)
-    return equal and a.batch.ids == b.batch.ids and (a.epoch, a.converted) == (b.epoch, b.converted)
+    return equal and a.batch.ids == b.batch.ids and (a.epoch, a.counts) == (b.epoch, b.counts)
 
 
 def spoil(folder, utterances, bad):

@@ -81,6 +81,7 @@ def test_every_run_logs_what_a_reader_needs(whole):
     wanted = {
         "schema", "step", "split", "time", "loss", "acc", "target_ppl", "pred_ppl", "usage", "mask_ratio", "grad_norm",
         "lr", "audio_s_per_s", "padding", "peak_mb", "skipped_steps", "bad_utterances", "converted_utterances",
+        "silent_utterances",
     }  # fmt: skip
     for record in runs.metrics(whole):
         assert wanted <= record.keys()

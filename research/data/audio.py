@@ -17,7 +17,11 @@ FAILURES = (soundfile.SoundFileError, OSError, TypeError)  # a TypeError is a fi
 
 
 class UndecodableError(Exception):
-    """An audio file that cannot be read where it should be; the message names it."""
+    """An utterance that cannot be read where it should be; the message names the file, `kind` is for counting."""
+
+    def __init__(self, message: str, kind: str = "broken") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def header(path: str) -> Header:
     try:
         info = soundfile.info(path)
     except FAILURES as error:
-        raise UndecodableError(reason(path, error)) from None
+        raise undecodable(path, error) from None
     if info.samplerate <= 0 or info.frames <= 0:
         raise UndecodableError(f"{path}: holds no audio")
     return Header(info.samplerate, info.channels, info.frames / info.samplerate)
@@ -60,12 +64,12 @@ def read(path: str, offset: float, duration: float, sample_rate: int, *, strict:
             file.seek(begin - skip)
             x = file.read(skip + frames, dtype="float32", always_2d=True)[skip:]  # (N, channels)
     except FAILURES as error:
-        raise UndecodableError(reason(path, error)) from None
+        raise undecodable(path, error) from None
     if len(x) == 0 or len(x) < (duration - SLACK) * rate:
         wanted = f"{duration:.2f} s from {offset:.2f} s on"
-        raise UndecodableError(f"{path}: gives {len(x) / rate:.2f} s instead of {wanted}")
+        raise UndecodableError(f"{path}: gives {len(x) / rate:.2f} s instead of {wanted}", "too_short")
     if not np.isfinite(x).all():
-        raise UndecodableError(f"{path}: holds NaN or infinite samples")
+        raise UndecodableError(f"{path}: holds NaN or infinite samples", "not_finite")
     mono = x.mean(1, dtype=np.float32) if channels > 1 else x[:, 0]  # (N,)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)  # (N',)
@@ -79,7 +83,8 @@ def refuse(path: str, rate: int, channels: int, sample_rate: int) -> None:
         raise HarkError(f"{path}: {channels} channels and {rate} Hz, {wanted}")
 
 
-def reason(path: str, error: Exception) -> str:
+def undecodable(path: str, error: Exception) -> UndecodableError:
     if not Path(path).exists():
-        return f"{path}: is missing"
-    return f"{path}: cannot be decoded ({str(error).rsplit(': ', 1)[-1].strip().rstrip('.')})"
+        return UndecodableError(f"{path}: is missing", "missing")
+    reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+    return UndecodableError(f"{path}: cannot be decoded ({reason})")

@@ -1,5 +1,6 @@
 """A planned batch -> samples. What is drawn at random depends on (seed, epoch, utterance) and nothing else."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,10 @@ from research.data.plan import Item
 from research.errors import HarkError
 
 Samples = NDArray[np.float32]  # (N,), or (T, C) of features
+# what of a run's utterances is counted: those that were heard, and of these digital silence and those that were
+# resampled or averaged to mono; those that were not, by `UndecodableError.kind`
+BAD = ("missing", "broken", "too_short", "not_finite")
+COUNTED = ("utterances", "silent", "converted", *BAD)
 TRIES = 20  # noise clips in a row that may be broken
 
 
@@ -27,9 +32,18 @@ class Loaded:
     rows: list[int] = field(default_factory=list)  # the utterances that could be read
     seconds: float = 0.0  # of speech
     padded: float = 0.0  # of speech and padding
-    converted: int = 0  # utterances that were resampled or averaged to mono
+    counts: Counter[str] = field(default_factory=Counter)  # utterances, of COUNTED
     bad: list[str] = field(default_factory=list)  # why an utterance was left out, one line each
     bad_noise: list[str] = field(default_factory=list)  # why another noise clip was drawn
+
+    def take(self, clip: audio.Clip) -> None:
+        """Count an utterance that is in the batch."""
+        self.counts.update(utterances=1, silent=int(not clip.samples.any()), converted=int(clip.converted))
+
+    def leave_out(self, error: audio.UndecodableError) -> None:
+        """Count and remember an utterance that is not."""
+        self.bad.append(str(error))
+        self.counts[error.kind] += 1
 
 
 class Loader:
@@ -52,9 +66,9 @@ class Loader:
             try:
                 clip = self.hear(row, one)
             except audio.UndecodableError as error:
-                loaded.bad.append(str(error))
+                loaded.leave_out(error)
                 continue
-            loaded.converted += clip.converted
+            loaded.take(clip)
             speech.append(clip.samples)
             ids.append(one.id)
             loaded.rows.append(row)

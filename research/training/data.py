@@ -1,9 +1,10 @@
 """What the loop reads, wired to the ranks of a run: batches of a plan, or of streams."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import torch
 from rich.table import Table
@@ -11,11 +12,11 @@ from rich.table import Table
 from research.config import Reader, Training
 from research.contracts import Batch, Seq, Stat
 from research.data import features, manifest, torch_reader
-from research.data.loader import Loaded, Loader
+from research.data.loader import COUNTED, Loaded, Loader
 from research.data.manifest import Manifest
 from research.data.plan import Plan, by_budget, in_order
 from research.data.stream import Read, once, stream
-from research.data.summary import summarize
+from research.data.summary import Summary, summarize
 from research.engine import bindings, pipeline
 from research.engine.gangs import Ranks
 from research.errors import HarkError
@@ -54,7 +55,7 @@ class Source(ABC):
             else None
         )
         self.nothing = silence(data.sample_rate)  # what a rank trains on when a batch lost all its rows
-        self.bad = self.converted = 0
+        self.heard = Counter[str]()  # utterances of this rank, of COUNTED
 
     @abstractmethod
     def train(self, step: int, state: State) -> Iterator[Fed]:
@@ -71,6 +72,10 @@ class Source(ABC):
     def summary(self) -> str | Table:
         """What the run is going to hear."""
 
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """The same as plain values, for the run's data.json."""
+
     def state(self) -> State:
         """Where reading goes on after the batches that were consumed, the same on every rank: a collective call."""
         return []
@@ -82,14 +87,16 @@ class Source(ABC):
         return Fed(batch, loaded.seconds, padding)
 
     def book(self, loaded: Loaded) -> Fed:
-        """`feed`, and count what was left out or converted."""
-        self.bad += len(loaded.bad)
-        self.converted += loaded.converted
+        """`feed`, and count what was heard and what was not."""
+        self.heard += loaded.counts
         return self.feed(loaded)
 
-    def counts(self) -> dict[str, float]:
-        """Utterances of this rank, since the process started, that were left out or converted."""
-        return {"bad_utterances": float(self.bad), "converted_utterances": float(self.converted)}
+    def counts(self) -> dict[str, int]:
+        """Utterances of all ranks over the whole run, of COUNTED: a collective call."""
+        sums = torch.tensor([self.heard[name] for name in COUNTED], dtype=torch.float64)
+        sums = sums.to(self.ranks.device)
+        self.ranks.all_sum(sums)
+        return dict(zip(COUNTED, map(int, sums.tolist()), strict=True))
 
 
 class Planned(Source):
@@ -137,7 +144,13 @@ class Planned(Source):
         return loaded
 
     def summary(self) -> str | Table:
-        return summarize(self.speech, self.plan, self.cfg.data.sample_rate).table()
+        return self.described().table()
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self.described())
+
+    def described(self) -> Summary:
+        return summarize(self.speech, self.plan, self.cfg.data.sample_rate)
 
 
 def silence(sample_rate: int) -> Batch:

@@ -11,6 +11,7 @@ from research import runs
 from research.compose import Composed
 from research.config import Config, Training
 from research.contracts import Objective, Task
+from research.data.loader import BAD
 from research.engine.checkpoint import Checkpoints
 from research.engine.gangs import Ranks, start
 from research.engine.parallel import wrap
@@ -84,6 +85,7 @@ class Progress:
     wall: float = 0.0  # seconds, over all restarts
     audio: float = 0.0  # seconds of speech seen
     data: State = field(default_factory=list)  # where reading goes on
+    heard: dict[str, int] = field(default_factory=dict)  # utterances, of data.loader.COUNTED
 
 
 class Run:
@@ -104,6 +106,7 @@ class Run:
             task.load_state_dict(state.model)
             optim.restore(adamw, state.optimizer)
             self.progress = Progress(**state.trainer)
+            self.source.heard.update(self.progress.heard if ranks.rank == 0 else {})
         task.enter(self.progress.step)
         augment = build(cfg.augmentation).to(ranks.device)
         self.student = Student(task, wrap(task, ranks), augment, adamw, ranks, cfg)
@@ -176,9 +179,11 @@ class Run:
     def log(self) -> None:
         values = self.window.bag.pop(self.ranks.all_sum)
         extra = {"audio_s_per_s": self.window.speed(), "peak_mb": peak_mb(self.ranks.device)}
-        counts = self.source.counts() | {"skipped_steps": float(self.progress.skipped)}
+        heard = self.source.counts()
+        extra |= {"skipped_steps": self.progress.skipped, "bad_utterances": sum(heard[name] for name in BAD)}
+        extra |= {f"{name}_utterances": heard[name] for name in ("converted", "silent")}
         if values:
-            self.tracker.log(self.progress.step, "train", values | extra | counts)
+            self.tracker.log(self.progress.step, "train", values | extra)
         self.window.start()
 
     def validate(self) -> None:
@@ -196,11 +201,12 @@ class Run:
 
     def save(self) -> None:
         progress, student = self.progress, self.student
-        progress.data = self.source.state()
+        progress.data, progress.heard = self.source.state(), self.source.counts()
         task, adamw = student.task.state_dict(), optim.state_of(student.optimizer)
         self.checkpoints.save(progress.step, task, adamw, asdict(progress), self.valid_loss)
         if self.ranks.rank == 0:
             self.tracker.cost(progress.wall, progress.audio, self.ranks.size)
+            self.tracker.data(self.source.facts(), progress.heard)
 
 
 class Window:

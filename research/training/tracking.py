@@ -63,6 +63,10 @@ class Tracker:
         hours = {"wall_s": wall, "device_h": wall * devices / 3600, "audio_h": audio / 3600}
         write(self.path / "cost.json", json.dumps({key: round(value, 4) for key, value in hours.items()}))
 
+    def data(self, facts: dict[str, Any], heard: dict[str, int]) -> None:
+        """Record what there is to hear, and how many utterances were heard so far or could not be."""
+        write(self.path / "data.json", json.dumps(facts | {"heard": heard}, indent=1))
+
     def say(self, what: str | Table) -> None:
         """Print a line or a table above the progress bar."""
         if self.writes:
