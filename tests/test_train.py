@@ -31,6 +31,7 @@ def test_kill_9_and_the_same_command_give_the_same_losses_and_weights(
     assert runs.losses(run) == runs.losses(whole)
     assert runs.losses(run, "valid") == runs.losses(whole, "valid")
     assert runs.weights_hash(run) == runs.weights_hash(whole)
+    assert (run / "data.json").read_text() == (whole / "data.json").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
@@ -72,6 +73,8 @@ def test_two_ranks_take_the_steps_of_two_micro_batches(speech, tmp_path):
     two = runs.train(speech, tmp_path / "two", "train.steps=6", launcher=launcher)
     for split in ("train", "valid"):
         assert runs.losses(one, split) == pytest.approx(runs.losses(two, split), rel=1e-4)
+    heard_by_one, heard_by_two = (json.loads((run / "data.json").read_text())["heard"] for run in (one, two))
+    assert heard_by_one == heard_by_two
     assert [m["grad_norm"] for m in runs.metrics(one)] == pytest.approx(
         [m["grad_norm"] for m in runs.metrics(two)], rel=1e-3
     )
