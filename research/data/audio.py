@@ -1,6 +1,7 @@
 """Audio files -> samples: only the wanted segment is decoded, then averaged to mono and resampled."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,18 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Frames:
+    """What a file holds, as it holds it."""
+
+    x: NDArray[np.float32]  # (N, channels)
+    rate: int  # Hz
+
+    @property
+    def channels(self) -> int:
+        return self.x.shape[1]
+
+
+@dataclass(frozen=True)
 class Clip:
     samples: NDArray[np.float32]  # (N,) at the rate that was asked for
     converted: bool  # resampled, or averaged over channels
@@ -42,7 +55,7 @@ def header(path: str) -> Header:
     try:
         info = soundfile.info(path)
     except FAILURES as error:
-        raise undecodable(path, error) from None
+        raise undecodable(path, error, missing=not Path(path).exists()) from None
     if info.samplerate <= 0 or info.frames <= 0:
         raise UndecodableError(f"{path}: holds no audio")
     return Header(info.samplerate, info.channels, info.frames / info.samplerate)
@@ -51,29 +64,50 @@ def header(path: str) -> Header:
 def read(path: str, offset: float, duration: float, sample_rate: int, *, strict: bool = False) -> Clip:
     """Decode `duration` seconds from `offset` on, as mono at `sample_rate`.
 
-    UndecodableError: the file is broken, missing, ends more than `SLACK` early, or holds NaN or infinite samples.
-    HarkError: it needs conversion, and `strict` forbids that.
+    UndecodableError as in `frames`. HarkError: it needs conversion, and `strict` forbids that.
+    """
+    found = frames(path, path, offset, duration)
+    if strict:
+        refuse(path, found.rate, found.channels, sample_rate)
+    mono = resample(average(found.x), found.rate, sample_rate)  # (N',)
+    return Clip(mono, converted=found.rate != sample_rate or found.channels > 1)
+
+
+def frames(source: str | bytes, name: str, offset: float, duration: float) -> Frames:
+    """Decode `duration` seconds from `offset` on of a file, given by its path or as its bytes.
+
+    UndecodableError, with `name`: it is broken, missing, ends more than `SLACK` early, or holds NaN or infinite samples.
     """
     try:
-        with soundfile.SoundFile(path) as file:
-            rate, channels = file.samplerate, file.channels
-            if strict:
-                refuse(path, rate, channels, sample_rate)
-            begin, frames = round(offset * rate), round(duration * rate)
+        with soundfile.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
+            rate = file.samplerate
+            begin, count = round(offset * rate), round(duration * rate)
             skip = begin if file.subtype in INEXACT else 0
             file.seek(begin - skip)
-            x = file.read(skip + frames, dtype="float32", always_2d=True)[skip:]  # (N, channels)
+            x = file.read(skip + count, dtype="float32", always_2d=True)[skip:]  # (N, channels)
     except FAILURES as error:
-        raise undecodable(path, error) from None
+        missing = isinstance(source, str) and not Path(source).exists()
+        raise undecodable(name, error, missing=missing) from None
     if len(x) == 0 or len(x) < (duration - SLACK) * rate:
         wanted = f"{duration:.2f} s from {offset:.2f} s on"
-        raise UndecodableError(f"{path}: gives {len(x) / rate:.2f} s instead of {wanted}", "too_short")
+        raise UndecodableError(f"{name}: gives {len(x) / rate:.2f} s instead of {wanted}", "too_short")
+    refuse_infinite(name, x)
+    return Frames(x, rate)
+
+
+def refuse_infinite(name: str, x: NDArray[np.float32]) -> None:
     if not np.isfinite(x).all():
-        raise UndecodableError(f"{path}: holds NaN or infinite samples", "not_finite")
-    mono = x.mean(1, dtype=np.float32) if channels > 1 else x[:, 0]  # (N,)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)  # (N',)
-    return Clip(np.ascontiguousarray(mono), converted=rate != sample_rate or channels > 1)
+        raise UndecodableError(f"{name}: holds NaN or infinite samples", "not_finite")
+
+
+def average(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make mono of all channels: (N, channels) -> (N,)."""
+    return x.mean(1, dtype=np.float32) if x.shape[1] > 1 else x[:, 0]
+
+
+def resample(x: NDArray[np.float32], rate: float, sample_rate: int) -> NDArray[np.float32]:
+    """Change the rate: (N,) -> (N',), N' = N * sample_rate / rate, rounded."""
+    return np.ascontiguousarray(x if rate == sample_rate else soxr.resample(x, rate, sample_rate))
 
 
 def refuse(path: str, rate: int, channels: int, sample_rate: int) -> None:
@@ -83,8 +117,8 @@ def refuse(path: str, rate: int, channels: int, sample_rate: int) -> None:
         raise HarkError(f"{path}: {channels} channels and {rate} Hz, {wanted}")
 
 
-def undecodable(path: str, error: Exception) -> UndecodableError:
-    if not Path(path).exists():
-        return UndecodableError(f"{path}: is missing", "missing")
+def undecodable(name: str, error: Exception, *, missing: bool) -> UndecodableError:
+    if missing:
+        return UndecodableError(f"{name}: is missing", "missing")
     reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-    return UndecodableError(f"{path}: cannot be decoded ({reason})")
+    return UndecodableError(f"{name}: cannot be decoded ({reason})")

@@ -12,6 +12,7 @@ from research.config import Data
 from research.contracts import Batch, Seq
 from research.data import audio, features
 from research.data.manifest import Manifest, Utterance
+from research.data.noise import Noise
 from research.data.plan import Item
 from research.errors import HarkError
 
@@ -20,7 +21,6 @@ Samples = NDArray[np.float32]  # (N,), or (T, C) of features
 # resampled or averaged to mono; those that were not, by `UndecodableError.kind`
 BAD = ("missing", "broken", "too_short", "not_finite")
 COUNTED = ("utterances", "silent", "converted", *BAD)
-TRIES = 20  # noise clips in a row that may be broken
 
 
 @dataclass
@@ -45,6 +45,12 @@ class Loaded:
         self.bad.append(str(error))
         self.counts[error.kind] += 1
 
+    def hold(self, batch: Batch, rate: float) -> None:
+        """Keep what the utterances made, of `rate` samples or frames a second."""
+        self.batch = batch
+        self.seconds = int(batch.audio.lengths.sum()) / rate
+        self.padded = batch.audio.x.shape[:2].numel() / rate
+
 
 class Loader:
     """Reads speech, and one clip of noise for every utterance where there is a noise corpus.
@@ -55,7 +61,8 @@ class Loader:
     def __init__(self, speech: Manifest, noise: Manifest | None, cfg: Data, seed: int) -> None:
         if noise is not None and speech.stored:
             raise HarkError("data.noise: no noise can be added to stored features; leave it out")
-        self.speech, self.noise, self.cfg, self.seed = speech, noise, cfg, seed
+        self.speech, self.cfg, self.seed = speech, cfg, seed
+        self.noise = None if noise is None else Noise(noise, cfg)
         self.rate = 1 / features.layout(speech).period if speech.stored else float(cfg.sample_rate)
 
     def load(self, item: Item) -> Loaded:
@@ -74,43 +81,17 @@ class Loader:
             loaded.rows.append(row)
             if self.noise is not None:
                 rng = np.random.default_rng((self.seed, item.epoch, row))
-                noise.append(self.draw(self.noise, len(clip.samples), rng, loaded.bad_noise))
+                noise.append(self.noise.draw(len(clip.samples), rng, loaded.bad_noise))
         if speech:
             batch = Batch.clean(pad(speech), noise=pad(noise) if noise else None, ids=ids)
-            loaded.batch = batch
-            loaded.seconds = int(batch.audio.lengths.sum()) / self.rate
-            loaded.padded = batch.audio.x.shape[:2].numel() / self.rate
+            loaded.hold(batch, self.rate)
         return loaded
 
     def hear(self, row: int, one: Utterance) -> audio.Clip:
         if self.speech.stored:
             return audio.Clip(features.frames(self.speech, row).numpy(), converted=False)
-        return self.read(one.path, one.offset, one.duration)
-
-    def read(self, path: str, offset: float, duration: float) -> audio.Clip:
-        return audio.read(path, offset, duration, self.cfg.sample_rate, strict=self.cfg.strict)
-
-    def draw(self, corpus: Manifest, size: int, rng: np.random.Generator, bad: list[str]) -> Samples:
-        """Draw a clip of noise, (N',), N' <= size: a whole one, or a random part of one that is longer.
-
-        Digital silence becomes white noise of -90 to -46 dB, as in NeMo: every level can be set on what comes back.
-        """
-        wanted = size / self.cfg.sample_rate
-        for _ in range(TRIES):
-            one = corpus.utterance(int(rng.integers(len(corpus))))
-            offset = one.offset + rng.uniform(0.0, max(0.0, one.duration - wanted))
-            try:
-                clip = self.read(one.path, offset, min(wanted, one.duration)).samples[:size]
-            except audio.UndecodableError as error:
-                bad.append(str(error))
-                continue
-            return clip if clip.any() else white(len(clip), rng)
-        raise HarkError(f"{bad[-1]}: the {TRIES}th broken noise clip in a row; see data.noise")
-
-
-def white(size: int, rng: np.random.Generator) -> Samples:
-    level = 10 ** (rng.uniform(-90.0, -46.0) / 20)
-    return (level * rng.standard_normal(size)).astype(np.float32)
+        cfg = self.cfg
+        return audio.read(one.path, one.offset, one.duration, cfg.sample_rate, strict=cfg.strict)
 
 
 def pad(clips: list[Samples]) -> Seq:

@@ -1,0 +1,54 @@
+"""Clips of a noise corpus, drawn at random."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from research.config import Data
+from research.data import audio
+from research.data.manifest import Manifest, Utterance
+from research.errors import HarkError
+
+Samples = NDArray[np.float32]  # (N,)
+TRIES = 20  # clips in a row that may be broken
+
+
+class Noise:
+    """A corpus that clips are drawn from; `key` is what names it in the config."""
+
+    def __init__(self, corpus: Manifest, cfg: Data, key: str = "data.noise") -> None:
+        self.corpus, self.key = corpus, key
+        self.sample_rate, self.strict = cfg.sample_rate, cfg.strict
+
+    def draw(self, size: int, rng: np.random.Generator, bad: list[str]) -> Samples:
+        """Draw a clip of noise, (N',), N' <= size: a whole one, or a random part of one that is longer.
+
+        Digital silence becomes white noise of -90 to -46 dB, as in NeMo: every level can be set on what comes back.
+        Why another one was drawn is added to `bad`; HarkError when `TRIES` in a row are broken.
+        """
+        wanted = size / self.sample_rate
+
+        def part(one: Utterance) -> Samples:
+            offset = one.offset + rng.uniform(0.0, max(0.0, one.duration - wanted))
+            seconds = min(wanted, one.duration)
+            return audio.read(one.path, offset, seconds, self.sample_rate, strict=self.strict).samples[:size]
+
+        clip = self.first(part, rng, bad)
+        return clip if clip.any() else white(len(clip), rng)
+
+    def first(
+        self, read: Callable[[Utterance], Samples], rng: np.random.Generator, bad: list[str]
+    ) -> Samples:
+        """The first of randomly drawn utterances that can be read."""
+        for _ in range(TRIES):
+            try:
+                return read(self.corpus.utterance(int(rng.integers(len(self.corpus)))))
+            except audio.UndecodableError as error:
+                bad.append(str(error))
+        raise HarkError(f"{bad[-1]}: the {TRIES}th broken noise clip in a row; see {self.key}")
+
+
+def white(size: int, rng: np.random.Generator) -> Samples:
+    level = 10 ** (rng.uniform(-90.0, -46.0) / 20)
+    return (level * rng.standard_normal(size)).astype(np.float32)
