@@ -6,6 +6,11 @@ import os
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import orjson
+
+
+SPECIAL = frozenset(["_skipme", "offset", "feature_path"])  # what can change or break a line
+
 
 class Entry(NamedTuple):
     duration: float  # s
@@ -17,7 +22,11 @@ class Entry(NamedTuple):
 
 def parse(line: bytes, folder: str) -> Entry:
     """Check a line of a manifest that lies in `folder`; ValueError says what is wrong with it."""
-    found = as_object(line)
+    return check(as_object(line), folder)
+
+
+def check(found: dict[str, Any], folder: str) -> Entry:
+    """As `parse`, of a line that is an object already."""
     if found.get("_skipme"):
         return Entry(0.0, 0.0, 0, skip=True, stored=False)
     name = name_of(found, path_of(found, folder))
@@ -31,18 +40,43 @@ def parse(line: bytes, folder: str) -> Entry:
     stored = found.get("feature_path") is not None
     if stored and not isinstance(found.get("feature_key"), str):
         raise ValueError("has a feature_path and no feature_key; see `hark extract`")
-    digest = blake2b(name.encode(), digest_size=8).digest()
-    return Entry(duration, offset, int.from_bytes(digest, "little"), skip=False, stored=stored)
+    return Entry(duration, offset, digest(name), skip=False, stored=stored)
+
+
+def digest(name: str) -> int:
+    """Stand for a name, in 64 bits."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 def as_object(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = orjson.loads(line)
     except ValueError:
-        found = None
+        found = lenient(line)
     if not isinstance(found, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004  all that can be wrong with a line is one type
     return found
+
+
+def lenient(line: bytes) -> Any:
+    """Give what Python's own reader takes and the fast one does not, such as NaN; None for what is no JSON."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def seconds_of(line: bytes, folder: str) -> float:
+    """Duration of a line, 0 when it is marked `_skipme`: what `parse` says of it, sooner where a line is plain."""
+    try:
+        found = orjson.loads(line)
+        seconds, path = found["duration"], found["audio_filepath"]
+        if type(seconds) is float and 0 < seconds < math.inf and type(path) is str and path:
+            if not found.keys() & SPECIAL:
+                return seconds
+    except (ValueError, TypeError, LookupError):
+        pass
+    return parse(line, folder).duration
 
 
 def number(found: dict[str, Any], key: str, default: float | None = None) -> float:
@@ -61,7 +95,9 @@ def path_of(found: dict[str, Any], folder: str) -> str:
     path = found.get("audio_filepath") or found.get("audio_filename")
     if not isinstance(path, str):
         raise ValueError("has no audio_filepath")  # noqa: TRY004  see above
-    return os.path.join(folder, os.path.expanduser(path))  # noqa: PTH111, PTH118  Path costs more than the JSON
+    if path.startswith("~"):
+        path = os.path.expanduser(path)  # noqa: PTH111  Path costs more than the JSON
+    return os.path.join(folder, path)  # noqa: PTH118
 
 
 def name_of(found: dict[str, Any], path: str) -> str:

@@ -30,9 +30,9 @@ class Clip(NamedTuple):
     source: int  # which of the mixture's
     row: int  # which utterance of the source: with the epoch, what all randomness depends on
     format: Format
-    line: bytes  # all that is known about the utterance
+    line: bytes  # all that is known about the utterance, as its file says it
     folder: str  # where relative paths start
-    audio: Address | None  # None: where the line says
+    audio: Address | None  # the audio file, whole, in place of the one that the line names; None: that one
 
 
 class Shard(Protocol):

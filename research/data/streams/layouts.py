@@ -1,0 +1,151 @@
+"""What lies at a path: which files make shards together, by their names and their first line alone."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from research.data.entry import as_object
+from research.data.streams.cuts import CUTS, SHAR, TYPES
+from research.data.streams.index import unreadable
+from research.data.streams.lines import Kind, opened
+from research.data.streams.nemo import NEMO, NEMO_TARRED
+from research.data.streams.patterns import expand
+from research.errors import HarkError
+
+KNOWN = (
+    "a manifest (JSONL with audio_filepath), a CutSet (JSONL of lhotse's cuts), a Shar (folder with cuts.*.jsonl.gz), "
+    "a folder of tars (audio_*.tar, with sharded_manifests/ or tarred_audio_manifest.json), a list of these (.yaml)"
+)
+ONE_FOR_ALL = "tarred_audio_manifest.json"
+
+
+class Files(NamedTuple):
+    """Files that are read together."""
+
+    lines: Path
+    kind: Kind
+    tars: dict[
+        int, Path
+    ]  # none: audio lies where the lines say; one: of all lines; several: by the lines' shard_id
+
+
+def of_paths(texts: Sequence[str], folder: str) -> list[Files]:
+    """Files at some paths or patterns. HarkError: something is missing, empty, or not of a known kind."""
+    found: list[Files] = []
+    for text in texts:
+        paths = absolute(text, folder)
+        if paths[0].is_dir():
+            found += [files for path in paths for files in of_folder(path)]
+        else:
+            kind = kind_of(paths[0])
+            found += [Files(path, kind, {}) for path in paths]
+    return found
+
+
+def of_folder(folder: Path) -> list[Files]:
+    """Files of a Shar, or of a folder of tars in NeMo's layout."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    cuts = [str(folder / name) for name in names if re.fullmatch(r"cuts(\.\d+)?\.jsonl(\.gz)?", name)]
+    if cuts:
+        recordings = [str(folder / name) for name in names if name.startswith("recording.")]
+        return of_fields(cuts, recordings, str(folder))
+    tars = [str(folder / name) for name in names if re.fullmatch(r"audio.*\d+\.tar", name)]
+    if tars and ONE_FOR_ALL in names:
+        return of_tars([str(folder / ONE_FOR_ALL)], tars, "")
+    if tars and "sharded_manifests" in names:
+        inner = folder / "sharded_manifests"
+        manifests = [str(inner / name) for name in sorted(os.listdir(inner)) if name.startswith("manifest")]
+        return of_tars(manifests, tars, "")
+    raise HarkError(f"{folder}: holds nothing that is known; a source is {KNOWN}")
+
+
+def of_fields(cuts: Sequence[str], recordings: Sequence[str], folder: str) -> list[Files]:
+    """Files of a Shar: cuts and recordings, paired by their numbers. Without recordings the cuts say where these are."""
+    lines = numbered(cuts, folder)
+    if not recordings:
+        return [Files(path, CUTS, {}) for path in lines.values()]
+    tars = numbered(recordings, folder)
+    paired(lines, tars)
+    return [Files(path, SHAR, {number: tars[number]}) for number, path in lines.items()]
+
+
+def of_tars(manifests: Sequence[str], tars: Sequence[str], folder: str) -> list[Files]:
+    """Files of tars with one manifest for all, or one for each, paired by their numbers."""
+    audio = numbered(tars, folder)
+    paths = [path for text in manifests for path in absolute(text, folder)]
+    if len(paths) == 1:
+        return [Files(paths[0], NEMO_TARRED, audio)]
+    lines = numbered(manifests, folder)
+    paired(lines, audio)
+    return [Files(path, NEMO_TARRED, {number: audio[number]}) for number, path in lines.items()]
+
+
+def numbered(texts: Sequence[str], folder: str) -> dict[int, Path]:
+    """Paths by the last number in their names; a single one may have none."""
+    paths = [path for text in texts for path in absolute(text, folder)]
+    found: dict[int, Path] = {}
+    for path in paths:
+        number = re.findall(r"\d+", path.name)
+        if not number and len(paths) > 1:
+            raise HarkError(f"{path}: has no number in its name, which would tell its shard")
+        key = int(number[-1]) if number else 0
+        if key in found:
+            raise HarkError(f"{path}: has the number of {found[key]}; name one of them")
+        found[key] = path
+    if not found:
+        raise HarkError(f"{list(texts)}: this list of shards is empty")
+    return dict(sorted(found.items()))
+
+
+def paired(lines: dict[int, Path], tars: dict[int, Path]) -> None:
+    for number, path in [*lines.items(), *tars.items()]:
+        if number not in lines or number not in tars:
+            other = tars if number in lines else lines
+            raise HarkError(f"{path}: shard {number} has no partner among {short(other.values())}")
+
+
+def short(paths: Iterable[Path]) -> str:
+    """Name the first few."""
+    names = [str(path) for path in paths]
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def absolute(text: str, folder: str) -> list[Path]:
+    """All files of a pattern. HarkError names the first that is missing."""
+    paths = [Path(os.path.abspath(path)) for path in expand(text, folder)]  # noqa: PTH100  keeps symbolic links
+    for path in paths:
+        try:
+            path.stat()
+        except OSError as error:
+            of = "" if len(paths) == 1 else f"; it is one of {len(paths)} of {text}"
+            raise HarkError(f"{path}: cannot be read ({error.strerror}){of}") from None
+    if not paths:
+        raise HarkError(f"{text}: stands for no file")
+    return paths
+
+
+def kind_of(path: Path) -> Kind:
+    """What a file's first line shows."""
+    if not re.search(r"\.jsonl?(\.gz)?$", path.name):
+        raise HarkError(f"{path}: is nothing that is known; a source is {KNOWN}")
+    try:
+        with opened(path) as file:
+            line = next((line for line in file if not line.isspace()), b"")
+    except (OSError, EOFError) as error:
+        raise unreadable(path, error) from None
+    if not line:
+        raise HarkError(f"{path}: is empty")
+    try:
+        found = as_object(line)
+    except ValueError as error:
+        raise HarkError(f"{path}:1: {error}") from None
+    if "audio_filepath" in found or "audio_filename" in found:
+        return NEMO
+    if found.get("type") in TYPES or {"id", "start", "duration", "recording"} <= found.keys():
+        return CUTS
+    raise HarkError(f"{path}:1: is no utterance; a source is {KNOWN}")
