@@ -9,7 +9,7 @@ import soundfile
 
 from research.config import Data
 from research.data import manifest as manifests
-from research.data import scan
+from research.data import pieces, scan
 from research.data.manifest import load, load_noise
 from research.data.plan import Plan, by_budget
 from research.data.summary import summarize
@@ -231,16 +231,39 @@ def test_headers_can_wait(folder):
         load([path], Data())
 
 
-def test_long_manifests_are_read_and_headers_saved_block_by_block(folder, monkeypatch):
+def test_headers_are_saved_block_by_block(folder, monkeypatch):
     monkeypatch.setattr(scan, "BLOCK", 4)
     lines = [A | {"id": str(i), "duration": 1 + i / 100} for i in range(21)]
     path = write(folder / "m.jsonl", *lines)
     saves = []
     monkeypatch.setattr(scan, "save", lambda *_: saves.append(1))
     found = load([path], Data())
-    assert [found.utterance(i).id for i in range(21)] == [str(i) for i in range(21)]
     assert (found.rows["rate"] == 16_000).all()
     assert len(saves) == 1 + 6
+
+
+@pytest.mark.parametrize("size", [1, 60, 100, 1000])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n  "])
+def test_long_manifests_are_read_in_pieces(folder, monkeypatch, size, end):
+    lines = [
+        json.dumps(A | {"id": str(i), "text": "\u00e4" * (i % 7)}, ensure_ascii=False) for i in range(21)
+    ]
+    lines.insert(7, "")
+    path = folder / "m.jsonl"
+    path.write_text("\n".join(lines) + end)
+    whole = load([path], Data()).rows
+    monkeypatch.setattr(pieces, "SIZE", size)
+    found = scan.scan(path)
+    assert (
+        found[["duration", "key", "start", "size", "line"]]
+        == whole[["duration", "key", "start", "size", "line"]]
+    ).all()
+    assert found["line"].tolist() == [*range(1, 8), *range(9, 23)]
+    with path.open("rb") as file:
+        assert [scan.line_at(file.fileno(), row)["id"] for row in found] == [str(i) for i in range(21)]
+    path.write_text("\n".join([*lines[:9], "{", *lines[9:], "}"]) + end)
+    with pytest.raises(HarkError, match=r"m.jsonl:10: is not a JSON object \(and 1 more\)"):
+        scan.scan(path)
 
 
 def test_interrupted_header_reading_goes_on(folder, monkeypatch):

@@ -4,12 +4,9 @@ import json
 import math
 import os
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import orjson
-
-
-SPECIAL = frozenset(["_skipme", "offset", "feature_path"])  # what can change or break a line
+import msgspec
 
 
 class Entry(NamedTuple):
@@ -18,6 +15,19 @@ class Entry(NamedTuple):
     key: int  # hash of the id
     skip: bool  # marked `_skipme`
     stored: bool  # names features that `hark extract` wrote
+
+
+class Plain(msgspec.Struct, gc=False):
+    """A line in which nothing can be wrong that concerns its duration."""
+
+    duration: Annotated[float, msgspec.Meta(gt=0)]
+    audio_filepath: Annotated[str, msgspec.Meta(min_length=1)]
+    offset: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    feature_path: None = None
+    _skipme: None = None
+
+
+PLAIN = msgspec.json.Decoder(Plain)
 
 
 def parse(line: bytes, folder: str) -> Entry:
@@ -50,8 +60,8 @@ def digest(name: str) -> int:
 
 def as_object(line: bytes) -> dict[str, Any]:
     try:
-        found = orjson.loads(line)
-    except ValueError:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         found = lenient(line)
     if not isinstance(found, dict):
         raise ValueError("is not a JSON object")  # noqa: TRY004  all that can be wrong with a line is one type
@@ -67,16 +77,11 @@ def lenient(line: bytes) -> Any:
 
 
 def seconds_of(line: bytes, folder: str) -> float:
-    """Duration of a line, 0 when it is marked `_skipme`: what `parse` says of it, sooner where a line is plain."""
+    """Duration of a line, 0 when it is marked `_skipme`: what `parse` says of it, sooner where it is plain."""
     try:
-        found = orjson.loads(line)
-        seconds, path = found["duration"], found["audio_filepath"]
-        if type(seconds) is float and 0 < seconds < math.inf and type(path) is str and path:
-            if not found.keys() & SPECIAL:
-                return seconds
-    except (ValueError, TypeError, LookupError):
-        pass
-    return parse(line, folder).duration
+        return PLAIN.decode(line).duration
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return parse(line, folder).duration
 
 
 def number(found: dict[str, Any], key: str, default: float | None = None) -> float:

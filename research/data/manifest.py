@@ -93,8 +93,9 @@ def load(paths: Sequence[str | Path], cfg: Data, *, headers: bool = True) -> Man
         part["source"] = number
         if len(part) == 0:
             raise HarkError(f"{sources[number].path}: this manifest is empty")
-    manifest = Manifest(sources, np.concatenate(parts), {})
-    manifest = within(manifest, cfg)
+    rows = np.concatenate(parts) if len(parts) > 1 else parts.pop()
+    parts.clear()  # of millions of rows, two copies are enough
+    manifest = within(Manifest(sources, rows, {}), cfg)
     check_ids(manifest)
     check_stored(manifest)
     if cfg.strict:
@@ -115,7 +116,8 @@ def within(manifest: Manifest, cfg: Data) -> Manifest:
         f"under {cfg.min_seconds:g} s": ~rows["skip"] & (rows["duration"] < cfg.min_seconds),
         f"over {cfg.max_seconds:g} s": rows["duration"] > cfg.max_seconds,
     }
-    kept = rows[~np.any(list(out.values()), axis=0)]
+    left = np.logical_or.reduce(list(out.values()))
+    kept = rows[~left] if left.any() else rows
     counts = {reason: int(mask.sum()) for reason, mask in out.items() if mask.any()}
     if len(kept) == 0:
         told = ", ".join(f"{count} {reason}" for reason, count in counts.items())
@@ -128,8 +130,11 @@ def within(manifest: Manifest, cfg: Data) -> Manifest:
 def check_ids(manifest: Manifest) -> None:
     """HarkError when two utterances have the same id."""
     keys = manifest.rows["key"]
-    order = np.argsort(keys, kind="stable")
-    for place in np.flatnonzero(keys[order][1:] == keys[order][:-1]):  # equal hashes: mostly equal ids
+    ordered = np.sort(keys)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    suspects = np.flatnonzero(np.isin(keys, twice)) if len(twice) else twice  # equal hashes: mostly equal ids
+    order = suspects[np.argsort(keys[suspects], kind="stable")]
+    for place in np.flatnonzero(keys[order][1:] == keys[order][:-1]):
         first, second = order[place], order[place + 1]
         name = manifest.utterance(second).id
         if manifest.utterance(first).id == name:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.config import Data
+from research.data.bins import equal
 from research.errors import HarkError
 
 Ints = NDArray[np.int64]
@@ -24,9 +25,7 @@ def bucket_bounds(durations: Floats, buckets: int) -> Floats:
     if buckets < 1:
         raise HarkError(f"data.buckets={buckets}: must be at least 1")
     ordered = np.sort(durations)
-    total = np.cumsum(ordered)
-    ends = np.searchsorted(total, total[-1] * np.arange(1, buckets) / buckets)
-    return np.unique(np.append(ordered[ends], ordered[-1]))
+    return equal(ordered, ordered, buckets)
 
 
 def batch_sizes(bounds: Floats, batch_seconds: float) -> Ints:

@@ -3,18 +3,18 @@
 import hashlib
 import logging
 import os
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from research.data import audio
-from research.data.entry import Entry, as_object, parse, path_of
+from research.data.entry import Entry, as_object, parse, path_of, seconds_of
+from research.data.pieces import by_pieces, progress
 from research.errors import HarkError
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,19 @@ ROW = np.dtype(
     ]
 )
 Rows = NDArray[np.void]  # (U,) of ROW
-BLOCK = 100_000  # lines between two signs of progress, headers between two saves
+Floats = NDArray[np.float64]
+A = TypeVar("A", Rows, Floats)
+T = TypeVar("T")
+BLOCK = 100_000  # headers between two saves
 THREADS = 16  # that wait for headers: a file system answers many at once
+
+
+class Worked(NamedTuple, Generic[A]):
+    """What a process made of a piece of a manifest."""
+
+    made: A
+    wrong: list[tuple[int, str]]  # number of the line in the piece, from 1, and its fault
+    lines: int
 
 
 def rows_of(path: Path, *, headers: bool) -> Rows:
@@ -48,7 +59,7 @@ def rows_of(path: Path, *, headers: bool) -> Rows:
             rows = scan(path)
             save(path, now, rows)
     except OSError as error:
-        raise HarkError(f"{path}: this manifest cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     if headers:
         read_headers(path, now, rows)
     return rows
@@ -56,34 +67,77 @@ def rows_of(path: Path, *, headers: bool) -> Rows:
 
 def scan(path: Path) -> Rows:
     """Parse every line."""
-    blocks: list[Rows] = []
-    lines: list[tuple[float | bool, ...]] = []
+    parts = gather(path, columns)
+    for lines, rows in parts:
+        rows["line"] += lines
+    return np.concatenate([np.zeros(0, ROW), *(rows for _, rows in parts)])
+
+
+def durations_of(path: Path) -> Floats:
+    """Seconds of all utterances of a manifest, (U,), from its cache or else from its lines; HarkError as above.
+
+    That no id is taken twice and that the audio is there are left for `load` to find out.
+    """
+    try:
+        rows = load(path, stamp(path))
+        parts = [] if rows is not None else gather(path, seconds)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    found = rows["duration"] if rows is not None else np.concatenate([np.zeros(0), *(d for _, d in parts)])
+    return found[found > 0]  # none where a line is marked `_skipme`
+
+
+def unreadable(path: Path, error: OSError) -> HarkError:
+    return HarkError(f"{path}: this manifest cannot be read ({error.strerror})")
+
+
+def gather(path: Path, work: Callable[[str, int, list[bytes]], Worked[A]]) -> list[tuple[int, A]]:
+    """Give what `work` makes of each piece of a manifest, with the number of lines before it."""
+    parts: list[tuple[int, A]] = []
     wrong: list[str] = []
-    position, folder = 0, str(path.parent)
-    with path.open("rb") as file, progress() as bar:
-        task = bar.add_task(f"reading {path.name}", total=path.stat().st_size)
-        for number, line in enumerate(file, 1):
-            try:
-                if not line.isspace():
-                    lines.append((*parse(line, folder), position, len(line), number))
-            except ValueError as error:
-                wrong.append(f"{path}:{number}: {error}")
-            position += len(line)
-            if number % BLOCK == 0:
-                blocks.append(columns(lines))
-                lines.clear()
-                bar.update(task, completed=position)
+    lines = 0
+    for made, told, count in by_pieces(path, partial(work, str(path.parent))):
+        parts.append((lines, made))
+        wrong += [f"{path}:{lines + number}: {error}" for number, error in told]
+        lines += count
     refuse(wrong)
-    return np.concatenate([*blocks, columns(lines)])
+    return parts
 
 
-def columns(lines: Sequence[tuple[float | bool, ...]]) -> Rows:
-    rows = np.zeros(len(lines), ROW)
-    for name, values in zip(
-        [*Entry._fields, "start", "size", "line"], zip(*lines, strict=True), strict=False
-    ):
+def columns(folder: str, position: int, lines: list[bytes]) -> Worked[Rows]:
+    """Rows of lines that are numbered from 1 and begin at byte `position`."""
+    entries, numbers, wrong = each(parse, folder, lines)
+    rows = np.zeros(len(entries), ROW)
+    for name, values in zip(Entry._fields, zip(*entries, strict=True), strict=False):
         rows[name] = values
-    return rows
+    sizes = np.array([len(line) for line in lines])
+    rows["line"] = numbers
+    rows["size"] = sizes[rows["line"] - 1]
+    rows["start"] = position + (np.cumsum(sizes) - sizes)[rows["line"] - 1]
+    return Worked(rows, wrong, len(lines))
+
+
+def seconds(folder: str, position: int, lines: list[bytes]) -> Worked[Floats]:  # noqa: ARG001  as `columns`
+    """Durations of lines that are numbered from 1, (U,)."""
+    found, _, wrong = each(seconds_of, folder, lines)
+    return Worked(np.array(found), wrong, len(lines))
+
+
+def each(
+    read: Callable[[bytes, str], T], folder: str, lines: list[bytes]
+) -> tuple[list[T], list[int], list[tuple[int, str]]]:
+    """What `read` makes of lines that are not blank, their numbers, and the numbers and faults of the wrong ones."""
+    found: list[T] = []
+    numbers: list[int] = []
+    wrong: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            if not line.isspace():
+                found.append(read(line, folder))
+                numbers.append(number)
+        except ValueError as error:
+            wrong.append((number, str(error)))
+    return found, numbers, wrong
 
 
 def read_headers(path: Path, now: Sequence[int], rows: Rows) -> None:
@@ -134,40 +188,41 @@ def refuse(wrong: Sequence[str]) -> None:
         raise HarkError(wrong[0] + more)
 
 
-def progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
-
-
 def stamp(path: Path) -> list[int]:
     """What changes when a file does."""
     facts = path.stat()
     return [facts.st_size, facts.st_mtime_ns]
 
 
-def cache_of(path: Path) -> Path:
+def version(now: Sequence[int]) -> str:
+    return "-".join(f"{fact:x}" for fact in now)
+
+
+def cache_of(path: Path, version: str = "*") -> Path:
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "hark" / "manifests" / f"{hashlib.sha256(bytes(path)).hexdigest()[:16]}.npz"
+    name = hashlib.sha256(bytes(path)).hexdigest()[:16]
+    return Path(root) / "hark" / "manifests" / f"{name}-{version}.npy"
 
 
 def load(path: Path, now: Sequence[int]) -> Rows | None:
     """Columns from the cache, if they are there, whole, and of this version of the manifest."""
     try:
-        with np.load(cache_of(path)) as kept:
-            rows: Rows = kept["rows"]
-            return rows if kept["stamp"].tolist() == list(now) and rows.dtype == ROW else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        rows: Rows = np.load(cache_of(path, version(now)))
+    except (OSError, ValueError, EOFError):
         return None
+    return rows if rows.dtype == ROW else None
 
 
 def save(path: Path, now: Sequence[int], rows: Rows) -> None:
-    """Keep the columns; a cache folder that cannot be written costs time, nothing else."""
-    file = cache_of(path)
+    """Keep the columns of this version alone; a cache folder that cannot be written costs time, nothing else."""
+    file, others = cache_of(path, version(now)), cache_of(path)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as out:
-            np.savez(out, rows=rows, stamp=now)
+            np.save(out, rows)
         part.replace(file)
+        for other in set(file.parent.glob(others.name)) - {file}:
+            other.unlink(missing_ok=True)
     except OSError as error:
         log.warning("%s: the cache of %s cannot be written (%s)", file, path, error.strerror)
