@@ -1,0 +1,144 @@
+"""Memory and time of a training step on any device, without that device and without the memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from research.config import Config, Precision
+from research.contracts import Batch, Seq, Stat
+from research.engine.gangs import Ranks
+from research.errors import HarkError
+from research.launch.devices import FRACTION, FRAGMENTS, Device, find_device
+from research.launch.live import Live
+from research.launch.paper import META, on_paper
+from research.model import check
+from research.registry import build
+from research.training import step as training
+from research.training.data import Fed
+from research.training.optimizer import adamw
+from research.training.stats import StatBag
+
+STEPS = 3  # masks are drawn at random: the peak is the highest of these steps, after one that makes the optimizer's state
+BLOCK = 512  # bytes: what torch rounds allocations on CUDA up to
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A training step from the second on, per rank."""
+
+    peak: int  # bytes of tensors at the worst moment
+    parts: dict[str, int]  # bytes at that moment by what they are for
+    flops: int  # of the matrix products of a step
+    seconds: float | None  # of a step; None: the device's speed is unknown
+    needed: int  # bytes: the peak, and what the device takes beside tensors
+
+
+class Alone(Ranks):
+    """The only process of a run, on the device without values."""
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    @property
+    def device(self) -> torch.device:
+        return META
+
+    def all_sum(self, tensor: Tensor) -> None:
+        pass
+
+
+def predict(cfg: Config, rows: int, seconds: float, device: str = "cpu") -> Prediction:
+    """Say what a step over `rows` utterances of `seconds` each takes on a device of research/launch/devices.py.
+
+    The real step is done (augmentation, objective, backward, optimizer) on tensors without data. HarkError when the
+    device is unknown, when the config is refused, or when the step cannot be done without values.
+    """
+    place = find_device(device)
+    if cfg.train.compile:
+        raise HarkError(
+            "train.compile=true: what a compiled step needs cannot be predicted; type train.compile=false"
+        )
+    low = cfg.train.precision is Precision.bf16
+    live = Live(["meta"] if place.cuda else ["meta", "cpu"], BLOCK if place.cuda else 1)
+    with on_paper(cuda=place.cuda, fused=place.bf16 > 0 or not low), live:
+        try:
+            run(cfg, rows, seconds, live)
+        except HarkError:
+            raise
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise HarkError(
+                f"a step of {rows} x {seconds:g} s cannot be predicted: {type(error).__name__}: {reason}"
+            ) from error
+    return conclude(live, place)
+
+
+def run(cfg: Config, rows: int, seconds: float, live: Live) -> None:
+    """Do the steps, and let `live` keep what the last of them need."""
+    student = paper_student(cfg, live)
+    fed = feed(cfg, rows, seconds)
+    bag = StatBag(META)
+    with patch.object(training, "read_back", sound):
+        training.train_step(student, fed, 0, bag, stop=False)
+        for state in student.optimizer.state.values():
+            for tensor in state.values():
+                live.see(tensor, "optimizer")
+        live.reset()
+        for step in range(1, STEPS):
+            training.train_step(student, fed, step, bag, stop=False)
+
+
+def paper_student(cfg: Config, live: Live) -> training.Student:
+    """Build all that is stepped, and tell `live` what is what."""
+    task = check(cfg).to(META).train()
+    with META:
+        augment = build(cfg.augmentation).to(META)
+    for module in (task, augment):
+        for buffer in module.buffers():
+            live.see(buffer, "buffers")
+    for parameter in task.parameters():
+        live.see(parameter, "weights")
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda p: live.see(p.grad, "gradients"))
+    if cfg.cluster.nodes * cfg.cluster.per_node > 1:
+        live.add("ddp", sum(p.nbytes for p in task.parameters() if p.requires_grad))
+    optimizer = adamw(task, cfg.optimizer)
+    return training.Student(task, task, augment, optimizer, Alone(cast("Any", None)), cfg)
+
+
+def feed(cfg: Config, rows: int, seconds: float) -> Iterator[Fed]:
+    """The same batch without end: (rows, seconds * rate) without padding or values."""
+    size = round(seconds * cfg.data.sample_rate)
+    lengths = torch.full((rows,), size)
+    audio, noise = (Seq(torch.empty(rows, size, device=META), lengths) for _ in range(2))  # (B, N)
+    batch = Batch.clean(audio, noise=noise if cfg.data.noise else None, ids=[str(row) for row in range(rows)])
+    del noise
+    while True:
+        yield Fed(batch, rows * seconds, Stat(torch.zeros(())))
+
+
+def sound(_norm: Tensor, _sums: Tensor) -> training.Outcome:
+    """A step without values is as good as finite."""
+    return training.Outcome(sound=True, stop=False, seconds=0.0)
+
+
+def conclude(live: Live, place: Device) -> Prediction:
+    steps = STEPS - 1
+    flops = {kind: count // steps for kind, count in live.flops.items()}
+    time = None
+    if place.cuda:
+        products = flops["low"] / (place.bf16 or place.fp32) + flops["full"] / place.fp32
+        time = (products + live.traffic / steps / place.bandwidth) / FRACTION
+    peak = live.peak + place.workspace
+    needed = round(peak * (1 + (FRAGMENTS if place.cuda else 0))) + place.context
+    parts = live.parts | {"workspace": place.workspace}
+    return Prediction(peak, parts, sum(flops.values()), time, needed)
