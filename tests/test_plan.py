@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.config import Data
-from research.data.plan import Plan, batch_sizes, bucket_bounds, by_budget, in_order
+from research.data.plan import Plan, batch_sizes, bucket_bounds, by_budget, held_out, in_order
 from research.errors import HarkError
 
 
@@ -144,6 +144,55 @@ def test_explicit_bounds_that_miss_the_longest_utterance_are_refused():
 def test_senseless_settings_are_refused(key, value):
     with pytest.raises(HarkError, match=rf"data.{key}={value:g}: must be"):
         by_budget(speech(), Data(**{key: value}))
+
+
+def test_a_plan_keeps_to_bounds_and_sizes_of_the_config():
+    durations = speech()
+    cfg = Data(bounds=[2.0, 5.0, 12.5, 40.0], sizes=[17, 8, 3, 1], batch_seconds=1e6)
+    plan = Plan(durations, *by_budget(durations, cfg))
+    for item in epoch(plan, 0):
+        bucket = int(np.searchsorted(cfg.bounds, durations[item.rows].max()))
+        assert (durations[item.rows] > [0.0, *cfg.bounds][bucket]).all()
+        assert len(item.rows) <= cfg.sizes[bucket]
+    counts = np.bincount(np.searchsorted(cfg.bounds, durations))
+    assert plan.per_epoch == sum(-(-counts // cfg.sizes))
+    assert by_budget(durations, Data(bounds=cfg.bounds, batch_seconds=80.0))[1].tolist() == [40, 16, 6, 2]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "told"),
+    [
+        (
+            Data(bounds=[2.0, 5.0]),
+            r"data.bounds: the last is 5.00 s, but .* 9.00 s; .*`hark bins`.*max_seconds=5$",
+        ),
+        (Data(bounds=[9.0, 2.0]), r"data.bounds=\[9.0, 2.0\]: must rise"),
+        (Data(bounds=[0.0, 9.0]), r"data.bounds=\[0.0, 9.0\]: must rise"),
+        (
+            Data(bounds=[2.0, 9.0], sizes=[3]),
+            r"data.sizes=\[3\]: must be one number of rows, .* each of 2 bounds",
+        ),
+        (
+            Data(bounds=[2.0, 9.0], sizes=[3, 0]),
+            r"data.sizes=\[3, 0\]: must be one number of rows, 1 or more",
+        ),
+    ],
+)
+def test_bins_that_do_not_fit_are_refused(cfg, told):
+    with pytest.raises(HarkError, match=told):
+        by_budget(np.array([1.0, 9.0]), cfg)
+
+
+def test_longer_utterances_than_the_bins_foresee_can_be_held_out():
+    durations = np.array([1.0, 4.0, 4.5, 9.0, 11.0, 50.0])
+    cfg = Data(bounds=[2.0, 5.0], sizes=[9, 5])
+    bounds, sizes = held_out(durations, cfg)
+    assert bounds.tolist() == [2.0, 5.0, 50.0]
+    assert sizes.tolist() == [9, 5, 1]
+    assert held_out(durations[:5], cfg)[1].tolist() == [9, 5, 2]  # 22 of 25 s
+    items = in_order(durations, *held_out(durations, cfg))
+    assert [item.rows.tolist() for item in items] == [[0], [1, 2], [3], [4], [5]]
+    assert [part.tolist() for part in held_out(durations[:3], cfg)] == [[2.0, 5.0], [9, 5]]
 
 
 def test_padding_is_what_the_batches_hold():

@@ -10,7 +10,7 @@ from research.classification.labels import Vocabulary
 from research.config import Training
 from research.data.loader import Loaded, Loader
 from research.data.manifest import Manifest, load
-from research.data.plan import by_budget, in_order
+from research.data.plan import held_out, in_order
 from research.data.stream import once
 from research.engine.gangs import Ranks
 from research.errors import HarkError
@@ -76,7 +76,7 @@ class Supervised(Planned):
 
 def every(manifest: Manifest, data: Labelled) -> Iterator[Loaded]:
     """Read all utterances of a manifest once; HarkError when one of them cannot be."""
-    items = in_order(manifest.durations, *by_budget(manifest.durations, data))
+    items = in_order(manifest.durations, *held_out(manifest.durations, data))
     for loaded in once(Loader(manifest, None, data, seed=0), items, reader(data.reader)):
         for reason in loaded.bad:
             raise HarkError(f"{reason}: mend or remove this line; every utterance of data.test is scored")

@@ -40,16 +40,36 @@ def by_budget(durations: Floats, cfg: Data) -> tuple[Floats, Ints]:
 
     HarkError: bounds are not rising or leave the longest utterance out, sizes are not one for each bound.
     """
-    bounds = np.array(cfg.bounds) if cfg.bounds else bucket_bounds(durations, cfg.buckets)
-    sizes = np.array(cfg.sizes) if cfg.sizes else batch_sizes(bounds, cfg.batch_seconds)
-    if (np.diff(bounds) <= 0).any() or bounds[0] <= 0:
-        raise HarkError(f"data.bounds={cfg.bounds}: must rise, from above 0 s")
-    if len(sizes) != len(bounds) or sizes.min() < 1:
-        raise HarkError(f"data.sizes={cfg.sizes}: must be a number of rows for each of {len(bounds)} bounds")
+    bounds, sizes = chosen(durations, cfg)
     if durations.max() > bounds[-1]:
         raise HarkError(
             f"data.bounds: the last is {bounds[-1]:.2f} s, but an utterance lasts {durations.max():.2f} s; "
-            "make the bins anew with `hark bins`, or set data.max_seconds"
+            f"make the bins anew with `hark bins`, or set data.max_seconds={bounds[-1]:g}"
+        )
+    return bounds, sizes
+
+
+def held_out(durations: Floats, cfg: Data) -> tuple[Floats, Ints]:
+    """As `by_budget`, for what is only evaluated: what is longer than all bounds gets a bucket of its own.
+
+    Its batches hold no more audio than those of the last bucket, or one utterance.
+    """
+    bounds, sizes = chosen(durations, cfg)
+    longest = durations.max()
+    if longest > bounds[-1]:
+        rows = max(1, int(sizes[-1] * bounds[-1] // longest))
+        return np.append(bounds, longest), np.append(sizes, rows)
+    return bounds, sizes
+
+
+def chosen(durations: Floats, cfg: Data) -> tuple[Floats, Ints]:
+    bounds = np.array(cfg.bounds) if cfg.bounds else bucket_bounds(durations, cfg.buckets)
+    if (np.diff(bounds) <= 0).any() or bounds[0] <= 0:
+        raise HarkError(f"data.bounds={cfg.bounds}: must rise, from above 0 s; `hark bins` writes such")
+    sizes = np.array(cfg.sizes) if cfg.sizes else batch_sizes(bounds, cfg.batch_seconds)
+    if len(sizes) != len(bounds) or sizes.min() < 1:
+        raise HarkError(
+            f"data.sizes={cfg.sizes}: must be one number of rows, 1 or more, for each of {len(bounds)} bounds"
         )
     return bounds, sizes
 

@@ -14,7 +14,7 @@ from research.contracts import Batch, Seq, Stat
 from research.data import features, manifest, torch_reader
 from research.data.loader import COUNTED, Loaded, Loader
 from research.data.manifest import Manifest
-from research.data.plan import Plan, by_budget, in_order
+from research.data.plan import Plan, by_budget, held_out, in_order
 from research.data.stream import Read, once, stream
 from research.data.summary import Summary, summarize
 from research.engine import bindings, pipeline
@@ -131,7 +131,7 @@ class Planned(Source):
     def in_order(self, speech: Manifest) -> Iterator[tuple[int, Batch]]:
         """Numbered batches of this rank's share of some utterances, from short to long."""
         loader = Loader(speech, self.noise, self.cfg.data, seed=0)
-        items = in_order(speech.durations, *by_budget(speech.durations, self.cfg.data))
+        items = in_order(speech.durations, *held_out(speech.durations, self.cfg.data))
         ranks = self.ranks
         if ranks.rank >= len(items):
             yield ranks.rank, self.nothing
