@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Protocol, TypeVar
 
+from research.config import Data
 from research.data.loader import Loaded, Loader
-from research.data.plan import Item, Plan
+from research.data.plan import Plan
 from research.errors import HarkError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+I_contra = TypeVar("I_contra", contravariant=True)
 
 ENOUGH = 100  # utterances before the share of bad ones says something
 
@@ -24,6 +26,15 @@ class Read(Protocol):
     """
 
     def __call__(self, items: Iterable[T], load: Callable[[T], R], workers: int) -> Iterator[R]: ...
+
+
+class Loads(Protocol[I_contra]):
+    """Reads batches of a plan, or of streams."""
+
+    @property
+    def cfg(self) -> Data: ...
+
+    def load(self, item: I_contra, /) -> Loaded: ...
 
 
 def stream(
@@ -41,7 +52,7 @@ def stream(
 
 
 def once(
-    loader: Loader, items: Sequence[Item], read: Read, *, rank: int = 0, world: int = 1
+    loader: Loads[T], items: Sequence[T], read: Read, *, rank: int = 0, world: int = 1
 ) -> Iterator[Loaded]:
     """The share of this rank in `items`, once; ranks may differ by one batch."""
     tally = Tally(loader.cfg.max_bad)

@@ -9,7 +9,7 @@ from typing import Any
 
 from research import runs
 from research.compose import Composed
-from research.config import Config, Training
+from research.config import Config, Streams, Training
 from research.contracts import Objective, Task
 from research.data.loader import BAD
 from research.engine.checkpoint import Checkpoints
@@ -37,11 +37,20 @@ def train(composed: Composed[Config]) -> int:
     check(cfg)  # refuse an illegal combination before anything is touched
     origins(cfg.init)
     with processes(cfg.run.device) as (ranks, flag), claim(composed, ranks) as path:
-        source = Planned(cfg, ranks)
+        source = open_source(cfg, ranks)
         objective = objective_of(cfg)
         if not steps(path / "checkpoints"):
             initialise(objective, cfg, path if ranks.rank == 0 else None)
         return Run(cfg, path, ranks, flag, task=objective, source=source).go()
+
+
+def open_source(cfg: Training, ranks: Ranks) -> Source:
+    """Open the data of a pretraining, all ranks together."""
+    if isinstance(cfg.data, Streams):
+        from research.training.streamed import Streamed  # noqa: PLC0415  most runs read manifests
+
+        return Streamed(cfg, ranks)
+    return Planned(cfg, ranks)
 
 
 @contextmanager
