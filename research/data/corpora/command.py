@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from research.errors import HarkError
 
 DATA = Path("data")
+SETS = {"shar": "lhotse's Shar, in DIR/shar", "tar": "tars and manifests in NeMo's layout"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +51,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--corpus", type=Path, metavar="DIR", help="prepare what lies here instead of downloading"
     )
+    for name, text in SETS.items():
+        add_sharding(corpus(name, sharded, f"any manifests as shards: {text}"), name)
+
+
+def add_sharding(sub: argparse.ArgumentParser, layout: str) -> None:
+    sub.set_defaults(layout=layout)
+    sub.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="JSONL, of audio")
+    count = sub.add_mutually_exclusive_group()
+    count.add_argument("--shards", type=int, metavar="N", help="how many")
+    size = "of a shard, when --shards is not given (default: %(default)s)"
+    count.add_argument("--shard-size", type=int, default=1000, metavar="UTTERANCES", help=size)
+    codec = "flac or wav (16 bits: without loss where the source has no more), or opus (lossy) (default: %(default)s)"
+    sub.add_argument("--codec", default="flac", help=codec)
+    sub.add_argument("--sample-rate", type=int, metavar="HZ", help="resample to this; by default not at all")
+    sub.add_argument("--workers", type=int, metavar="N", help="processes; by default one per core")
+    order = "of the order of utterances; -1: that of the manifests (default: %(default)s)"
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help=order)
+    sub.add_argument("--min-seconds", type=float, default=0.0, metavar="S", help="leave shorter ones out")
+    sub.add_argument("--max-seconds", type=float, default=math.inf, metavar="S", help="leave longer ones out")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -96,6 +118,16 @@ def lhotse(args: argparse.Namespace) -> Path:
             raise HarkError(f"{key}: an option of a recipe reads key=value")
     options = {key: value for key, _, value in words}
     return prepare(args.recipe, options, args.corpus, out_of(args, args.recipe))
+
+
+def sharded(args: argparse.Namespace) -> Path:
+    from research.data.corpora.shards import Settings, prepare  # noqa: PLC0415  light to import
+
+    settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
+    first = args.manifests[0].resolve()
+    out = out_of(args, f"{first.parent.name}-{first.stem}-{args.layout}")
+    workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
+    return prepare(args.layout, args.manifests, out, settings, workers)
 
 
 def out_of(args: argparse.Namespace, name: str) -> Path:
