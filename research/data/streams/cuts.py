@@ -9,7 +9,7 @@ from research.data.streams.lines import PLAIN, Facts, Kind
 TYPES = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut", "Cut")
 
 
-def plain(line: bytes, folder: str) -> Facts:
+def plain(line: bytes, _folder: str) -> Facts:
     """Check a cut whose recordings lie in files."""
     found = as_object(line)
     facts = check(found)
@@ -23,7 +23,7 @@ def plain(line: bytes, folder: str) -> Facts:
     return facts
 
 
-def in_shar(line: bytes, folder: str) -> Facts:
+def in_shar(line: bytes, _folder: str) -> Facts:
     """Check a cut whose recording lies in a tar under the cut's id."""
     return check(as_object(line))
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,55 +17,73 @@ from research.errors import HarkError
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what is kept: rises when an index means something else than before
+VERSION = 1  # rises when what is kept means something else than before
+
+Columns = NDArray[np.void]  # (U,)
+Counts = dict[str, int]  # why something is not among the rows -> how often
 
 
 class Index(NamedTuple):
-    rows: NDArray[np.void]  # (U,)
-    counts: dict[str, int]  # reason -> what is not among the rows
+    rows: Columns
+    counts: Counts
+    stamp: list[int]  # of the file, as it was when it was read
 
 
-def kept(path: Path, kind: str, dtype: np.dtype[Any], make: Callable[[Path], Index]) -> Index:
-    """Give the index of a file: from the cache, or made and put there. HarkError: the file cannot be read."""
+class Place(NamedTuple):
+    """Where the index of a file is kept."""
+
+    path: Path
+    kind: str  # a file may be read in more than one way
+    dtype: np.dtype[Any]
+
+    def file(self) -> Path:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        name = hashlib.sha256(bytes(self.path)).hexdigest()[:16]
+        return Path(root) / "hark" / "streams" / f"{name}.{self.kind}"
+
+
+def load(place: Place) -> Index | None:
+    """Read an index, if it is there, whole, and of this version of the file. HarkError: the file cannot be read."""
     try:
-        now = [*stamp(path), VERSION]
-        index = load(cache_of(path, kind), now, dtype)
-        if index is None:
-            index = make(path)
-            save(cache_of(path, kind), now, index)
+        now = stamp(place.path)
+    except OSError as error:
+        raise unreadable(place.path, error) from None
+    try:
+        with place.file().open("rb") as kept:
+            head = json.loads(kept.readline())
+            rows: Columns = np.load(kept)
+    except (OSError, ValueError, EOFError):
+        return None
+    if head["stamp"] != now or head["version"] != VERSION or rows.dtype != place.dtype:
+        return None
+    return Index(rows, head["counts"], now)
+
+
+def make(place: Place, scan: Callable[[Path], tuple[Columns, Counts]]) -> Index:
+    """Scan a file and keep what is found. HarkError: it cannot be read."""
+    try:
+        now = stamp(place.path)  # before: what changes meanwhile is scanned again
+        index = Index(*scan(place.path), now)
     except (OSError, EOFError, zlib.error) as error:
-        raise unreadable(path, error) from None
+        raise unreadable(place.path, error) from None
+    save(place.file(), index)
     return index
+
+
+def save(file: Path, index: Index) -> None:
+    """Keep an index; a cache folder that cannot be written costs time, nothing else."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    head = {"stamp": index.stamp, "version": VERSION, "counts": index.counts}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as out:
+            out.write(json.dumps(head).encode() + b"\n")
+            np.save(out, index.rows)
+        part.replace(file)
+    except OSError as error:
+        log.warning("%s: this cache cannot be written (%s)", file, error.strerror)
 
 
 def unreadable(path: Path, error: Exception) -> HarkError:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return HarkError(f"{path}: cannot be read ({reason})")
-
-
-def cache_of(path: Path, kind: str) -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "hark" / "streams" / f"{hashlib.sha256(bytes(path)).hexdigest()[:16]}.{kind}.npz"
-
-
-def load(file: Path, now: list[int], dtype: np.dtype[Any]) -> Index | None:
-    """Read an index, if it is there, whole, and of this version of the file."""
-    try:
-        with np.load(file) as found:
-            if found["stamp"].tolist() != now or found["rows"].dtype != dtype:
-                return None
-            return Index(found["rows"], json.loads(str(found["counts"])))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def save(file: Path, now: list[int], index: Index) -> None:
-    """Keep an index; a cache folder that cannot be written costs time, nothing else."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
-            np.savez(out, rows=index.rows, stamp=now, counts=json.dumps(index.counts))
-        part.replace(file)
-    except OSError as error:
-        log.warning("%s: this cache cannot be written (%s)", file, error.strerror)

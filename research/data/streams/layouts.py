@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,7 @@ def of_paths(texts: Sequence[str], folder: str) -> list[Files]:
 def of_folder(folder: Path) -> list[Files]:
     """Files of a Shar, or of a folder of tars in NeMo's layout."""
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise unreadable(folder, error) from None
     cuts = [str(folder / name) for name in names if re.fullmatch(r"cuts(\.\d+)?\.jsonl(\.gz)?", name)]
@@ -58,55 +59,63 @@ def of_folder(folder: Path) -> list[Files]:
     if tars and ONE_FOR_ALL in names:
         return of_tars([str(folder / ONE_FOR_ALL)], tars, "")
     if tars and "sharded_manifests" in names:
-        inner = folder / "sharded_manifests"
-        manifests = [str(inner / name) for name in sorted(os.listdir(inner)) if name.startswith("manifest")]
+        manifests = sorted(str(path) for path in (folder / "sharded_manifests").glob("manifest*.json*"))
         return of_tars(manifests, tars, "")
     raise HarkError(f"{folder}: holds nothing that is known; a source is {KNOWN}")
 
 
 def of_fields(cuts: Sequence[str], recordings: Sequence[str], folder: str) -> list[Files]:
     """Files of a Shar: cuts and recordings, paired by their numbers. Without recordings the cuts say where these are."""
-    lines = numbered(cuts, folder)
+    lines = all_of(cuts, folder)
     if not recordings:
-        return [Files(path, CUTS, {}) for path in lines.values()]
-    tars = numbered(recordings, folder)
-    paired(lines, tars)
-    return [Files(path, SHAR, {number: tars[number]}) for number, path in lines.items()]
+        return [Files(path, CUTS, {}) for path in lines]
+    return [Files(path, SHAR, {0: tar}) for path, tar in paired(lines, all_of(recordings, folder))]
 
 
 def of_tars(manifests: Sequence[str], tars: Sequence[str], folder: str) -> list[Files]:
     """Files of tars with one manifest for all, or one for each, paired by their numbers."""
-    audio = numbered(tars, folder)
-    paths = [path for text in manifests for path in absolute(text, folder)]
-    if len(paths) == 1:
-        return [Files(paths[0], NEMO_TARRED, audio)]
-    lines = numbered(manifests, folder)
-    paired(lines, audio)
-    return [Files(path, NEMO_TARRED, {number: audio[number]}) for number, path in lines.items()]
+    lines, audio = all_of(manifests, folder), all_of(tars, folder)
+    if len(lines) > 1:
+        return [Files(path, NEMO_TARRED, {0: tar}) for path, tar in paired(lines, audio)]
+    by_number: dict[int, Path] = {}
+    for path in audio:
+        other = by_number.setdefault(number(path), path)
+        if other is not path:
+            raise HarkError(f"{path}: has the number of {other}; one manifest cannot tell them apart")
+    return [Files(lines[0], NEMO_TARRED, dict(sorted(by_number.items())))]
 
 
-def numbered(texts: Sequence[str], folder: str) -> dict[int, Path]:
-    """Paths by the last number in their names; a single one may have none."""
-    paths = [path for text in texts for path in absolute(text, folder)]
-    found: dict[int, Path] = {}
+def paired(lines: Sequence[Path], tars: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Files of lines and tars of the same number, in its order. HarkError names the one that has no partner."""
+    one, other = keyed(lines), keyed(tars)
+    for key in sorted(one.keys() ^ other.keys()):
+        path, partners = (one[key], tars) if key in one else (other[key], lines)
+        raise HarkError(f"{path}: its partner, number {key[0]}, is missing; there are {short(partners)}")
+    return [(one[key], other[key]) for key in sorted(one)]
+
+
+def keyed(paths: Sequence[Path]) -> dict[tuple[int, int], Path]:
+    """Paths by their number, and by their place among those that share it: lists may span folders."""
+    seen: Counter[int] = Counter()
+    found: dict[tuple[int, int], Path] = {}
     for path in paths:
-        number = re.findall(r"\d+", path.name)
-        if not number and len(paths) > 1:
-            raise HarkError(f"{path}: has no number in its name, which would tell its shard")
-        key = int(number[-1]) if number else 0
-        if key in found:
-            raise HarkError(f"{path}: has the number of {found[key]}; name one of them")
-        found[key] = path
-    if not found:
+        found[number(path), seen[number(path)]] = path
+        seen[number(path)] += 1
+    return found
+
+
+def number(path: Path) -> int:
+    """Give the last number in a name: that of a shard."""
+    digits = re.findall(r"\d+", path.name)
+    return int(digits[-1]) if digits else 0
+
+
+def all_of(texts: Sequence[str], folder: str) -> list[Path]:
+    """All files of some patterns. HarkError: there is none, or one is missing."""
+    paths = [path for text in texts for path in absolute(text, folder)]
+    if not paths:
         raise HarkError(f"{list(texts)}: this list of shards is empty")
-    return dict(sorted(found.items()))
-
-
-def paired(lines: dict[int, Path], tars: dict[int, Path]) -> None:
-    for number, path in [*lines.items(), *tars.items()]:
-        if number not in lines or number not in tars:
-            other = tars if number in lines else lines
-            raise HarkError(f"{path}: shard {number} has no partner among {short(other.values())}")
+    return paths
 
 
 def short(paths: Iterable[Path]) -> str:

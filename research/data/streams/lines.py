@@ -1,16 +1,19 @@
-"""A file of lines, plain or gzipped -> columns: every line is checked once; lines are read again when they are wanted."""
+"""A file of lines, plain or gzipped -> columns: each line is checked once, and read again when it is wanted."""
 
 import gzip
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
+from research.data.pieces import by_pieces
 from research.data.scan import refuse
 from research.data.streams.clip import Format
-from research.data.streams.index import Index, kept
+from research.data.streams.index import Columns, Counts, Place
 
 PLAIN = np.dtype(
     [
@@ -33,39 +36,72 @@ class Kind(NamedTuple):
     facts: Callable[[bytes, str], Facts]  # of a line and its folder; ValueError says what is wrong with it
 
 
-def lines(path: Path, kind: Kind) -> Index:
-    """Check every line of a file. HarkError names the first that is wrong, and counts the rest."""
-    return kept(path, kind.name, kind.dtype, lambda path: scan(path, kind))
+class Part(NamedTuple):
+    """What some lines of a file say."""
+
+    rows: Columns
+    out: Counter[str]
+    wrong: list[tuple[int, str]]  # number of the line among these, from 1, and what is wrong
+    lines: int
 
 
-def scan(path: Path, kind: Kind) -> Index:
-    blocks = [np.zeros(0, kind.dtype)]
-    found: list[tuple[float, ...]] = []
-    wrong: list[str] = []
+def place(path: Path, kind: Kind) -> Place:
+    return Place(path, kind.name, kind.dtype)
+
+
+def scan(path: Path, kind: Kind) -> tuple[Columns, Counts]:
+    """Check every line of a file, in this process. HarkError names the first that is wrong, and counts the rest."""
+    return joined(path, kind, blocks(path, partial(part, kind, str(path.parent))))
+
+
+def scan_by_all(path: Path, kind: Kind) -> tuple[Columns, Counts]:
+    """As `scan`, of a large file that is not zipped: by all cores."""
+    return joined(path, kind, by_pieces(path, partial(part, kind, str(path.parent))))
+
+
+def joined(path: Path, kind: Kind, parts: Iterable[Part]) -> tuple[Columns, Counts]:
+    rows = [np.zeros(0, kind.dtype)]
     out: Counter[str] = Counter()
-    position, folder = 0, str(path.parent)
-    with opened(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                if not line.isspace():
-                    facts = kind.facts(line, folder)
-                    if isinstance(facts, str):
-                        out[facts] += 1
-                    else:
-                        found.append((*facts, position))
-            except ValueError as error:
-                wrong.append(f"{path}:{number}: {error}")
-            position += len(line)
-            if len(found) == BLOCK:
-                blocks.append(np.array(found, kind.dtype))
-                found.clear()
+    wrong: list[str] = []
+    lines = 0
+    for one in parts:
+        rows.append(one.rows)
+        out.update(one.out)
+        wrong += [f"{path}:{lines + number}: {error}" for number, error in one.wrong]
+        lines += one.lines
     refuse(wrong)
-    return Index(np.concatenate([*blocks, np.array(found, kind.dtype)]), dict(out))
+    return np.concatenate(rows), dict(out)
+
+
+def part(kind: Kind, folder: str, position: int, lines: list[bytes]) -> Part:
+    """Columns of some lines that begin at `position`."""
+    found: list[tuple[float, ...]] = []
+    out: Counter[str] = Counter()
+    wrong: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            facts = kind.facts(line, folder) if not line.isspace() else ""
+            if isinstance(facts, tuple):
+                found.append((*facts, position))
+            elif facts:
+                out[facts] += 1
+        except ValueError as error:
+            wrong.append((number, str(error)))
+        position += len(line)
+    return Part(np.array(found, kind.dtype), out, wrong, len(lines))
+
+
+def blocks(path: Path, work: Callable[[int, list[bytes]], Part]) -> Iterator[Part]:
+    position = 0
+    with opened(path) as file:
+        while some := list(islice(file, BLOCK)):
+            yield work(position, some)
+            position += sum(map(len, some))
 
 
 def opened(path: Path) -> BinaryIO:
     """Open a file of lines; positions are those of what it unpacks to."""
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def where(path: Path, start: int) -> str:

@@ -1,6 +1,6 @@
 """What `data.train` lists -> the sources of a mixture, each with its share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from research.config import Streams
 from research.data.streams.clip import Shard
-from research.data.streams.layouts import of_paths
-from research.data.streams.shards import shards_of
+from research.data.streams.entries import Node, members
+from research.data.streams.gather import Indexes, gather
+from research.data.streams.match import Matching
 from research.errors import HarkError
 
 
@@ -21,7 +22,9 @@ class Stream:
     name: str
     shards: list[Shard]
     share: float  # of the mixture: all of them sum to 1
-    tags: dict[str, Any] = field(default_factory=dict)  # what the entry says of all its utterances
+    tags: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the entry, and the lists it is in, say of its utterances
     left_out: dict[str, int] = field(default_factory=dict)  # reason -> utterances
 
     def __len__(self) -> int:
@@ -34,14 +37,48 @@ class Stream:
 
 
 def open_streams(entries: Sequence[Any], cfg: Streams) -> list[Stream]:
-    """Open all sources. HarkError names what is wrong with an entry, a file or a line."""
-    streams = []
-    for entry in entries:
-        if not isinstance(entry, str):
-            raise HarkError(f"{entry}: is no path")
-        shards, left_out = shards_of(of_paths([entry], ""), skip_missing=False)
-        streams.append(Stream(entry, list(shards), 0.0, {}, left_out))
-    total = sum(len(stream) for stream in streams)
-    for stream in streams:
-        stream.share = len(stream) / total
-    return streams
+    """Open all sources of a mixture; what was never read before is indexed first, by all cores.
+
+    An entry is a path, or a mapping: `path` (and `tar`, `skip_missing`), `fields` or `sources` (and `temperature`) with
+    `weight` and `tags`. Of a group's members each has the share of its weight, or without weights that of its
+    utterances; with a temperature T these are raised to 1/T. HarkError names the entry, file or line that is wrong.
+    """
+    if cfg.temperature <= 0:
+        raise HarkError(f"data.temperature={cfg.temperature:g}: must be above 0")
+    root = Node("data", members=members(list(entries), list(entries), "", ()))
+    indexes = gather(one for node in sources(root) for one in node.files)
+    return mixed(root, indexes, cfg.temperature)
+
+
+def sources(node: Node) -> Iterator[Node]:
+    yield from (leaf for member in node.members for leaf in sources(member))
+    if node.files:
+        yield node
+
+
+def mixed(node: Node, indexes: Indexes, temperature: float) -> list[Stream]:
+    """All sources of a group, or the one that `node` is; their shares sum to 1."""
+    if not node.members:
+        return [opened(node, indexes)]
+    parts = [mixed(member, indexes, temperature) for member in node.members]
+    sizes = [member.weight or sum(map(len, part)) for member, part in zip(node.members, parts, strict=True)]
+    shares = np.array(sizes, np.float64) / sum(sizes)
+    shares **= 1 / (node.temperature or temperature)
+    for share, member, part in zip(shares / shares.sum(), node.members, parts, strict=True):
+        for stream in part:
+            stream.share *= float(share)
+            stream.tags = member.tags | stream.tags
+    return [stream for part in parts for stream in part]
+
+
+def opened(node: Node, indexes: Indexes) -> Stream:
+    """Open one source. HarkError: it has no utterance."""
+    found = Matching(indexes, node.skip_missing)
+    for files in node.files:
+        found.add(files)
+    found.check_ids()
+    out = {reason: count for reason, count in found.out.items() if count}
+    if not found.shards:
+        told = ", ".join(f"{count} {reason}" for reason, count in out.items())
+        raise HarkError(f"{node.name}: has no utterance" + (f" (left out: {told})" if told else ""))
+    return Stream(node.name, list(found.shards), 1.0, {}, out)

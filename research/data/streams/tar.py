@@ -1,43 +1,40 @@
-"""A tar -> where its members lie."""
+"""A tar -> where its members lie, by their headers alone."""
 
 import tarfile
-from os.path import splitext
 from pathlib import Path
 
 import numpy as np
 
 from research.data.entry import digest
-from research.data.streams.index import Index, kept
+from research.data.streams.index import Columns, Counts, Place
 
 MEMBER = np.dtype(
     [
         ("name", "u8"),  # hash of the name
         ("stem", "u8"),  # hash of the name without its ending; 0 for what lhotse keeps beside the audio
         ("offset", "i8"),  # bytes into the tar
-        ("size", "i8"),  # bytes; 0 where lhotse had no audio to write
+        ("size", "i8"),  # bytes
     ]
 )
-BESIDE = {".json", ".nometa"}
-DAMAGED = "damaged"  # count of tars that do not end as a tar does
-BLOCK = 10_000
+BESIDE = ("json", "nometa")
+KIND = "tar"
+DAMAGED = "damaged"  # counts a tar that has no end mark after its last member
+BLOCK = 10_000  # members that are objects at a time
 
 
-def members(path: Path) -> Index:
-    """Find all files of a tar, by their headers alone. Of two with one name the later stands, as tar has it.
-
-    A damaged tar gives what lies whole before the damage. HarkError: it cannot be read at all.
-    """
-    return kept(path, "tar", MEMBER, walk)
+def place(path: Path) -> Place:
+    return Place(path, KIND, MEMBER)
 
 
-def walk(path: Path) -> Index:
+def scan(path: Path) -> tuple[Columns, Counts]:
+    """Find all files of a tar; a damaged one gives what lies whole before the damage. OSError: it gives nothing."""
     size, whole = path.stat().st_size, False
     blocks = [np.zeros(0, MEMBER)]
     found: list[tuple[int, int, int, int]] = []
     try:
         with tarfile.open(path, "r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # it would keep them all
+                tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
                 if member.isreg() and member.offset_data + member.size <= size:
                     found.append(row(member))
                 if len(found) == BLOCK:
@@ -47,17 +44,17 @@ def walk(path: Path) -> Index:
     except tarfile.ReadError as error:
         if "end of data" not in str(error):
             raise OSError(f"not a tar, or one that is compressed: {error}") from None
-    return Index(np.concatenate([*blocks, np.array(found, MEMBER)]), {} if whole else {DAMAGED: 1})
+    return np.concatenate([*blocks, np.array(found, MEMBER)]), {} if whole else {DAMAGED: 1}
 
 
 def row(member: tarfile.TarInfo) -> tuple[int, int, int, int]:
     name = member.name.removeprefix("./")
-    stem, ending = splitext(name)
+    stem, _, ending = name.rpartition(".")
     return digest(name), 0 if ending in BESIDE else digest(stem), member.offset_data, member.size
 
 
 def ends(path: Path, offset: int) -> bool:
-    """Whether a tar's end mark is where its members end."""
+    """Whether a tar's end mark is there."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)

@@ -1,0 +1,55 @@
+"""The indexes of all files of a mixture: from the cache, or made by all cores."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
+
+from research.data.pieces import SIZE, progress
+from research.data.streams import lines, tar
+from research.data.streams.index import Columns, Counts, Index, Place, load, make
+from research.data.streams.layouts import Files
+
+Scan = Callable[[Path], tuple[Columns, Counts]]
+Indexes = dict[Place, Index]
+
+
+def gather(files: Iterable[Files]) -> Indexes:
+    """Index files and their tars. HarkError: one cannot be read, or has a line that is wrong."""
+    scans = {place: scan for one in files for place, scan in scans_of(one)}
+    found = {place: load(place) for place in scans}
+    todo = [place for place, index in found.items() if index is None]
+    indexes = {place: index for place, index in found.items() if index is not None}
+    alone = [place for place in todo if large(place)]
+    indexes |= {place: make(place, scans[place]) for place in alone}
+    rest = [place for place in todo if place not in alone]
+    return indexes | dict(zip(rest, make_all(rest, [scans[place] for place in rest]), strict=True))
+
+
+def scans_of(one: Files) -> Iterable[tuple[Place, Scan]]:
+    place = lines.place(one.lines, one.kind)
+    yield place, partial(lines.scan_by_all if large(place) else lines.scan, kind=one.kind)
+    for path in one.tars.values():
+        yield tar.place(path), tar.scan
+
+
+def large(place: Place) -> bool:
+    """Whether a file is worth all cores."""
+    return place.kind != tar.KIND and place.path.suffix != ".gz" and place.path.stat().st_size > SIZE
+
+
+def make_all(places: list[Place], scans: list[Scan]) -> Iterable[Index]:
+    """Index many files, each by one process."""
+    if len(places) < 2:
+        yield from map(make, places, scans)
+        return
+    workers = min(len(os.sched_getaffinity(0)), len(places))
+    # forked, as torch's loaders are: no module is imported again
+    with (
+        progress() as bar,
+        ProcessPoolExecutor(workers, get_context("fork"), signal, (SIGINT, SIG_IGN)) as pool,
+    ):
+        yield from bar.track(pool.map(make, places, scans), total=len(places), description="indexing shards")
