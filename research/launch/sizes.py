@@ -1,0 +1,163 @@
+"""What `hark memory` does: measure or predict steps, choose a batch for every bucket, write it down."""
+
+import argparse
+import shlex
+import signal
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import yaml
+from rich.console import Console
+
+from research.compose import Composed, compose_config
+from research.config import Config, Streams
+from research.data import manifest
+from research.data.plan import by_budget
+from research.errors import HarkError
+from research.files import write
+from research.launch.bench import Bench
+from research.launch.devices import find_device
+from research.launch.kept import Kept, key_of
+from research.launch.outcome import facts_of, refuse, show, tell
+from research.launch.predict import predict
+from research.launch.search import Found, merge, search
+from research.launch.team import Team
+from research.launch.trial import Trial
+from research.model import check
+
+
+class Judge(Protocol):
+    """Whatever says what a step takes."""
+
+    device: str
+    memory: int  # bytes that there are; 0: unknown
+
+    def measure(self, rows: int, seconds: float, steps: int, limit: int) -> Trial: ...
+
+    def close(self) -> None: ...
+
+
+class Paper:
+    """Steps that nobody does, for a device that need not be here."""
+
+    def __init__(self, cfg: Config, name: str) -> None:
+        self.cfg, self.name, self.device = cfg, name, f"{name}, predicted"
+        self.memory = find_device(name).memory
+
+    def measure(self, rows: int, seconds: float, steps: int, limit: int) -> Trial:
+        """Predict a step. What the device takes beside tensors counts as well."""
+        found = predict(self.cfg, rows, seconds, self.name)
+        return Trial(rows, seconds, found.needed, found.needed <= limit, found.seconds)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class Trials:
+    """Every size is tried once, unless an earlier command has done it."""
+
+    judge: Judge
+    kept: Kept
+    limit: int  # bytes
+    team: Team
+    console: Console
+
+    def measure(self, rows: int, seconds: float, steps: int) -> Trial:
+        """Look up what rank 0 has kept, or try it, on all ranks."""
+        known = self.team.gather(self.kept.find(rows, seconds, steps))[0]
+        if known:
+            return Trial(*known)
+        with self.console.status(f"{seconds:.2f} s: trying {rows} rows"):
+            trial = self.judge.measure(rows, seconds, steps, self.limit)
+        if self.team.rank == 0:
+            self.kept.add(trial, steps, self.limit)
+        return trial
+
+
+def find_sizes(args: argparse.Namespace) -> int:
+    """Exit code 0, or 130 after Ctrl-C. HarkError: a bucket fits not even with one row, or buckets are not known."""
+    composed = compose_config(args.overrides)
+    check(composed.config)
+    team = Team()
+    console = Console(highlight=False, soft_wrap=True, quiet=team.rank > 0)
+    bounds = team.gather(bounds_of(composed.config) if team.rank == 0 else [])[0]
+    try:
+        judge = Paper(composed.config, args.predict) if args.predict else Bench(composed.config, team)
+        with closing(judge):
+            trials = prepare(args, composed, judge, team, console)
+            found = look(args, composed.config, bounds, trials)
+    except KeyboardInterrupt:
+        console.print("stopped; what was tried is kept, the same command goes on")
+        return 128 + signal.SIGINT
+    finish(args, composed.config, found, trials)
+    return 0
+
+
+def bounds_of(cfg: Config) -> list[float]:
+    """Upper bounds (s) of the run's buckets, rising; they cover every utterance of `data.train`, where it is named."""
+    data = cfg.data
+    if isinstance(data, Streams) or not data.train:
+        if not data.bounds:
+            raise HarkError(
+                "nothing says what the buckets are: type data.bins=FILE with a file of `hark bins`, "
+                "or, with data=manifest, data.train=[path/to/train.jsonl]"
+            )
+        longest = np.array(data.bounds[-1:])
+        return [float(bound) for bound in by_budget(longest, data)[0]]
+    durations = manifest.load(data.train, data, headers=data.headers).durations
+    return [float(bound) for bound in by_budget(durations, data)[0]]
+
+
+def prepare(
+    args: argparse.Namespace, composed: Composed[Config], judge: Judge, team: Team, console: Console
+) -> Trials:
+    """Decide on the limit, and find what an earlier command has tried under it."""
+    if args.limit and 0 < judge.memory < args.limit:
+        raise HarkError(f"--limit {args.limit / 1e9:.2f} GB: {judge.device} has {judge.memory / 1e9:.2f} GB")
+    if not args.limit and not judge.memory:
+        raise HarkError(f"--predict {args.predict}: nobody knows how much memory it has; type --limit 8GB")
+    key = key_of(composed, judge.device, team.size, args.limit or args.fraction)
+    kept = Kept(args.out.with_suffix(".trials.jsonl"), key)
+    wanted = args.limit or kept.limit or int(args.fraction * judge.memory)
+    limit = min(team.gather(wanted))
+    ranks = f", {team.size} ranks" if team.size > 1 else ""
+    console.print(f"{judge.device}{ranks}: up to {limit / 1e9:.2f} GB each")
+    return Trials(judge, kept, limit, team, console)
+
+
+def look(args: argparse.Namespace, cfg: Config, bounds: list[float], trials: Trials) -> list[Found]:
+    """Search bucket after bucket; stop where it is known what is too long."""
+    most = args.max_rows
+    if isinstance(cfg.data, Streams) and cfg.data.max_rows:
+        most = min(most, cfg.data.max_rows)
+    found: list[Found] = []
+    for one in search(bounds, trials.measure, most=most, repeats=args.repeats):
+        found.append(one)
+        trials.console.print(tell(one))
+        if one.chosen and not found[0].chosen:
+            break
+    return found[::-1]
+
+
+def finish(args: argparse.Namespace, cfg: Config, found: list[Found], trials: Trials) -> None:
+    """Show the table and write the file."""
+    steps = trials.team.size * cfg.train.accumulate
+    trials.console.print(show(found, steps))
+    refuse(found, cfg, trials.limit)
+    bounds, sizes = merge([one.bound for one in found], [one.chosen.rows for one in found if one.chosen])
+    made: dict[str, Any] = {
+        "command": shlex.join(["hark", "memory", *args.overrides]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": trials.judge.device,
+        "ranks": trials.team.size,
+        "limit_gb": round(trials.limit / 1e9, 3),
+        "buckets": [facts_of(one, steps) for one in found],
+    }
+    if trials.team.rank == 0:
+        text = yaml.safe_dump({"bounds": bounds, "sizes": sizes, "made": made}, sort_keys=False, width=110)
+        write(args.out, text)
+    trials.console.print(f"{args.out}: {len(bounds)} buckets; train with data.bins={args.out}")
