@@ -81,6 +81,12 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def memory(args: argparse.Namespace) -> int:
+    from research.launch.memory import run
+
+    return run(args)
+
+
 def parser() -> argparse.ArgumentParser:
     from research.data.corpora.command import add_arguments as prepare_arguments
     from research.evaluation.command import add_arguments as probe_arguments
@@ -88,6 +94,8 @@ def parser() -> argparse.ArgumentParser:
     from research.evaluation.extract_command import add_arguments as extract_arguments
     from research.interop.export_command import EPILOG as EXPORT
     from research.interop.export_command import add_arguments as export_arguments
+    from research.launch.memory import EPILOG as MEMORY
+    from research.launch.memory import add_arguments as memory_arguments
 
     top = argparse.ArgumentParser(
         prog="hark", description="Speech self-supervised learning as composable plugins."
@@ -112,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("overrides", nargs="*", metavar="key=value")
     export_arguments(command("export", export, "write a checkpoint for other toolkits", EXPORT))
+    memory_arguments(command("memory", memory, "find how many rows a batch of each bucket takes", MEMORY))
     sub = command("list", list_plugins, "name the plugins")
     sub.add_argument("kind", nargs="?", help="objective, encoder, frontend, quantizer, ...")
     sub = command("show", show, "print what overrides resolve to, with the docstrings", TRAIN)
