@@ -18,8 +18,13 @@ import psutil
 import pytest
 import soundfile
 
+from research.config import Streams
 from research.data.corpora import codec, command, shar, tar
 from research.data.corpora.shards import Settings, prepare
+from research.data.streams.clip import Portion
+from research.data.streams.lanes import in_sequence
+from research.data.streams.loader import StreamLoader
+from research.data.streams.sources import open_streams
 from research.errors import HarkError
 from tests.test_prepare_local import run
 
@@ -231,6 +236,20 @@ def test_another_rate_is_resampled(corpus, tmp_path):
     assert np.array_equal(found["stereo"][1] * 32768, samples["stereo"])
     line, x = found["segment 1"]
     assert (len(x), line["duration"], line["sampling_rate"]) == (8000, 1.0, 8000)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_our_own_streams_read_them(layout, corpus, tmp_path):
+    path, samples = corpus
+    cfg = Streams()
+    out = sharded(layout, [path], tmp_path, Settings(shards=3, sample_rate=RATE))
+    streams = open_streams([str(out / "shar" if layout == "shar" else out)], cfg)
+    batch = StreamLoader(cfg, streams, None, 0).load(Portion(0, 0, 0, list(in_sequence(0, streams[0])))).batch
+    keys = {shar.safe(name) if layout == "shar" else name: name for name in samples}
+    assert {keys[key] for key in batch.ids} == samples.keys()
+    for key, x, length in zip(batch.ids, batch.audio.x, batch.audio.lengths, strict=True):
+        if keys[key] != "stereo":
+            assert np.array_equal(x[:length].numpy() * 32768, samples[keys[key]][:, 0])
 
 
 # ---- how it is shared out ----

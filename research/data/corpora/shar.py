@@ -43,6 +43,9 @@ class Shar(Layout):
     def finish(self, out: Path, shards: int) -> None:
         pass
 
+    def taken_by(self, shards: int) -> str:
+        return "data.train and CutSet.from_shar(in_dir=...) take the folder shar/"
+
 
 def cut_of(piece: Piece) -> Any:
     """Give a cut of a whole recording; what its line says beside the words, speaker and language is custom."""

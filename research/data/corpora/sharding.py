@@ -61,6 +61,10 @@ class Layout(ABC):
     def finish(self, out: Path, shards: int) -> None:
         """Write what belongs to all shards together."""
 
+    @abstractmethod
+    def taken_by(self, shards: int) -> str:
+        """Tell what readers are to be given."""
+
 
 class Job(NamedTuple):
     layout: Layout

@@ -69,7 +69,7 @@ def prepare(name: str, paths: Sequence[Path], out: Path, settings: Settings, wor
         made = work(jobs, workers)
         layout.finish(out, len(jobs))
         write(out / "LICENSES.md", licences(speech))
-        write(out / "summary.json", summary(made, speech.left_out, inputs))
+        write(out / "summary.json", summary(made, layout, speech.left_out, inputs))
     return out
 
 
@@ -184,7 +184,9 @@ def licences(speech: Manifest) -> str:
     return "\n".join(file.read_text() for file in found) or unknown
 
 
-def summary(made: Sequence[Made], left_out: Mapping[str, int], inputs: Mapping[str, Any]) -> str:
+def summary(
+    made: Sequence[Made], layout: Layout, left_out: Mapping[str, int], inputs: Mapping[str, Any]
+) -> str:
     bad = [reason for one in made for reason in one.bad]
     clipped = sum(one.clipped for one in made)
     seconds = sum(one.seconds for one in made)
@@ -197,6 +199,7 @@ def summary(made: Sequence[Made], left_out: Mapping[str, int], inputs: Mapping[s
         "splits": {},
         "notes": [
             f"{len(made)} shards of {inputs['codec']}: {CODECS[inputs['codec']].about}",
+            layout.taken_by(len(made)),
             *([f"{clipped} utterances went beyond full scale and were clipped"] if clipped else []),
             *bad[:TOLD],
             *([f"and {len(bad) - TOLD} more that cannot be decoded"] if len(bad) > TOLD else []),

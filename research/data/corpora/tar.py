@@ -50,6 +50,11 @@ class Tar(Layout):
                     shutil.copyfileobj(lines, joined)
         part.replace(out / "tarred_audio_manifest.json")
 
+    def taken_by(self, shards: int) -> str:
+        every = f"_OP_0..{shards - 1}_CL_"
+        nemo = f"sharded_manifests/manifest_{every}.json and audio_{every}.tar"
+        return f"data.train takes this folder; NeMo takes {nemo}"
+
 
 def flat(name: str) -> str:
     """Make one word of an id: readers cut names at the first dot, and take no folders."""
