@@ -18,7 +18,11 @@ def plain(line: bytes, _folder: str) -> Facts:
     recordings = [cut["recording"] for cut in parts(found) if cut.get("recording")]
     if not recordings:
         return "without a recording"
-    if any(source.get("type") == "shar" for one in recordings for source in one.get("sources", ())):
+    try:
+        kinds = {source["type"] for recording in recordings for source in recording["sources"]}
+    except (KeyError, TypeError):
+        raise ValueError("has a recording without sources") from None
+    if "shar" in kinds:
         raise ValueError("has its audio in a Shar; name the folder where the cuts and recording.*.tar are")
     return facts
 

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 1  # rises when what is kept means something else than before
 
+FAULTS = (OSError, EOFError, zlib.error)  # of reading a file, plain or gzipped
+
 Columns = NDArray[np.void]  # (U,)
 Counts = dict[str, int]  # why something is not among the rows -> how often
 
@@ -64,7 +66,7 @@ def make(place: Place, scan: Callable[[Path], tuple[Columns, Counts]]) -> Index:
     try:
         now = stamp(place.path)  # before: what changes meanwhile is scanned again
         index = Index(*scan(place.path), now)
-    except (OSError, EOFError, zlib.error) as error:
+    except FAULTS as error:
         raise unreadable(place.path, error) from None
     save(place.file(), index)
     return index

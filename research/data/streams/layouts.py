@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from research.data.entry import as_object
 from research.data.streams.cuts import CUTS, SHAR, TYPES
-from research.data.streams.index import unreadable
+from research.data.streams.index import FAULTS, unreadable
 from research.data.streams.lines import Kind, opened
 from research.data.streams.nemo import NEMO, NEMO_TARRED
 from research.data.streams.patterns import expand
@@ -48,7 +48,7 @@ def of_paths(texts: Sequence[str], folder: str) -> list[Files]:
 def of_folder(folder: Path) -> list[Files]:
     """Files of a Shar, or of a folder of tars in NeMo's layout."""
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        names = [path.name for path in sorted(folder.iterdir(), key=number)]
     except OSError as error:
         raise unreadable(folder, error) from None
     cuts = [str(folder / name) for name in names if re.fullmatch(r"cuts(\.\d+)?\.jsonl(\.gz)?", name)]
@@ -59,8 +59,8 @@ def of_folder(folder: Path) -> list[Files]:
     if tars and ONE_FOR_ALL in names:
         return of_tars([str(folder / ONE_FOR_ALL)], tars, "")
     if tars and "sharded_manifests" in names:
-        manifests = sorted(str(path) for path in (folder / "sharded_manifests").glob("manifest*.json*"))
-        return of_tars(manifests, tars, "")
+        manifests = map(str, sorted((folder / "sharded_manifests").glob("manifest*.json*"), key=number))
+        return of_tars(list(manifests), tars, "")
     raise HarkError(f"{folder}: holds nothing that is known; a source is {KNOWN}")
 
 
@@ -86,12 +86,12 @@ def of_tars(manifests: Sequence[str], tars: Sequence[str], folder: str) -> list[
 
 
 def paired(lines: Sequence[Path], tars: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Files of lines and tars of the same number, in its order. HarkError names the one that has no partner."""
+    """Files of lines, each with the tar of its number. HarkError names the one that has no partner."""
     one, other = keyed(lines), keyed(tars)
     for key in sorted(one.keys() ^ other.keys()):
         path, partners = (one[key], tars) if key in one else (other[key], lines)
         raise HarkError(f"{path}: its partner, number {key[0]}, is missing; there are {short(partners)}")
-    return [(one[key], other[key]) for key in sorted(one)]
+    return [(one[key], other[key]) for key in one]
 
 
 def keyed(paths: Sequence[Path]) -> dict[tuple[int, int], Path]:
@@ -145,7 +145,7 @@ def kind_of(path: Path) -> Kind:
     try:
         with opened(path) as file:
             line = next((line for line in file if not line.isspace()), b"")
-    except (OSError, EOFError) as error:
+    except FAULTS as error:
         raise unreadable(path, error) from None
     if not line:
         raise HarkError(f"{path}: is empty")

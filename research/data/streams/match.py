@@ -36,6 +36,8 @@ class Matching:
         """Add the shards of some files. HarkError: a line has no audio where it should be."""
         index = self.indexes[lines.place(one.lines, one.kind)]
         self.out.update(index.counts)
+        if len(index.rows) == 0 and not index.counts:
+            raise HarkError(f"{one.lines}: is empty")
         if not one.tars:
             self.keep(one, index.rows, None, {one.lines: index.stamp})
         for path, part in split(one, index.rows):

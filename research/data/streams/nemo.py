@@ -1,10 +1,11 @@
 """Lines of NeMo's manifests: audio anywhere, or in tars."""
 
 import re
+from typing import Any
 
 import numpy as np
 
-from research.data.entry import as_object, check, digest, parse
+from research.data.entry import Entry, as_object, check, digest
 from research.data.streams.clip import Format
 from research.data.streams.lines import PLAIN, Facts, Kind
 
@@ -22,15 +23,13 @@ SUB = re.compile(r"-sub\d+(?=(\.\w+)?$)")
 
 
 def plain(line: bytes, folder: str) -> Facts:
-    entry = parse(line, folder)
-    if entry.stored:
-        raise ValueError("names features that `hark extract` wrote; data=manifest reads these")
+    entry = heard(as_object(line), folder)
     return "_skipme" if entry.skip else (entry.duration, entry.key)
 
 
 def tarred(line: bytes, folder: str) -> Facts:
     found = as_object(line)
-    entry = check(found, folder)
+    entry = heard(found, folder)
     if entry.skip:
         return "_skipme"
     name = str(found.get("audio_filepath") or found.get("audio_filename")).removeprefix("./")
@@ -38,6 +37,14 @@ def tarred(line: bytes, folder: str) -> Facts:
     if isinstance(shard, bool) or not isinstance(shard, int):
         raise ValueError(f"shard_id is {shard!r}, it must be the number of a tar")  # noqa: TRY004  see entry.py
     return entry.duration, entry.key, digest(name), digest(SUB.sub("", name)), shard
+
+
+def heard(found: dict[str, Any], folder: str) -> Entry:
+    """Check a line; ValueError when it is not of audio."""
+    entry = check(found, folder)
+    if entry.stored:
+        raise ValueError("names features that `hark extract` wrote; data=manifest reads these")
+    return entry
 
 
 NEMO = Kind("nemo", Format.nemo, PLAIN, plain)

@@ -12,7 +12,7 @@ from research.data.entry import as_object, name_of, path_of
 from research.data.scan import stamp
 from research.data.streams import lines
 from research.data.streams.clip import Address, Clip, Format
-from research.data.streams.index import unreadable
+from research.data.streams.index import FAULTS, unreadable
 from research.errors import HarkError
 
 Ints = NDArray[np.int64]
@@ -49,7 +49,7 @@ class Lines:
                 for row in range(start, stop):
                     file.seek(int(self.starts[row]))
                     yield self.clip(row, file.readline())
-        except (OSError, EOFError) as error:
+        except FAULTS as error:
             raise unreadable(self.path, error) from None
 
     def clip(self, row: int, line: bytes) -> Clip:
