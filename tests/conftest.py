@@ -8,6 +8,7 @@ import pytest
 
 from research.data.corpora import debspeech, synth
 from research.errors import HarkError
+from tests.clips import cuts_in
 from tests.sounds import mixed_noise, mixed_speech
 
 ROOT = Path(__file__).parents[1]
@@ -52,3 +53,10 @@ def mixed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def noises(tmp_path_factory):
     return mixed_noise(tmp_path_factory.mktemp("noise"))
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory):
+    """Cuts of lhotse by name, and the folder of their audio."""
+    folder = tmp_path_factory.mktemp("cuts")
+    return cuts_in(folder), folder

@@ -13,13 +13,23 @@ STRAIGHT = (".wav", ".flac", ".ogg", ".opus", ".mp3")  # what lhotse leaves to l
 
 def plain(line: dict[str, Any]) -> dict[str, Any] | None:
     """Give the only source of a cut that is heard as it is; None when lhotse has to load it."""
-    recording = line.get("recording") or {}
-    sources = recording.get("sources") or []
-    if line["type"] not in {"MonoCut", "MultiCut"} or recording.get("transforms") or len(sources) != 1:
+    if line.get("type") == "MixedCut":
+        return None
+    recording = line.get("recording")
+    if recording is None:  # it stands beside the audio, in a Shar
+        return {"channels": channels(line)}
+    sources = recording["sources"]
+    if recording.get("transforms") or len(sources) != 1:
         return None
     kind, source = sources[0]["type"], sources[0]["source"]
     straight = kind == "shar" or (kind == "file" and source.lower().endswith(STRAIGHT))
     return sources[0] if straight else None
+
+
+def channels(line: dict[str, Any]) -> list[int]:
+    """The channels of its recording that a cut has."""
+    found = line.get("channel", 0)
+    return found if isinstance(found, list) else [found]
 
 
 def load(clip: Clip, line: dict[str, Any], data: bytes | None, where: str) -> Frames:
@@ -33,7 +43,7 @@ def load(clip: Clip, line: dict[str, Any], data: bytes | None, where: str) -> Fr
 
     span = clip.duration * clip.speed
     try:
-        cut = deserialize_item(rooted(line, clip.folder))
+        cut = deserialize_item(rooted({"type": "MonoCut"} | line, clip.folder))
         if data is not None:
             fill_shar_placeholder(cut, data, clip.audio.path if clip.audio else "", "recording")
         if isinstance(cut, MixedCut):  # its `truncate` would lose its transforms, and change levels

@@ -13,7 +13,7 @@ from research.data import audio
 from research.data.audio import Frames, UndecodableError
 from research.data.entry import as_object, name_of, number, path_of
 from research.data.noise import Samples
-from research.data.streams.by_lhotse import load, plain
+from research.data.streams.by_lhotse import channels, load, plain
 from research.data.streams.clip import Address, Clip, Format
 
 Line = dict[str, Any]
@@ -39,23 +39,23 @@ def decode(clip: Clip, tags: Mapping[str, Any], cfg: Streams) -> tuple[str, audi
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UndecodableError(f"{clip.folder}: cannot use the line {clip.line[:100]!r} ({told})") from None
-    rate, channels = found.frames.rate, found.frames.channels
+    rate, count = found.frames.rate, found.frames.channels
     if cfg.strict:
-        audio.refuse(found.where, rate, channels, cfg.sample_rate)
+        audio.refuse(found.where, rate, count, cfg.sample_rate)
     mono = pick(found, cfg.channel, (line, line.get("custom") or {}, tags))  # (N,)
-    averaged = channels > 1 and cfg.channel == "average"
+    averaged = count > 1 and cfg.channel == "average"
     return found.id, audio.Clip(heard(mono, rate, clip, cfg.sample_rate), rate != cfg.sample_rate or averaged)
 
 
 def of_line(clip: Clip, line: Line) -> Found:
     """Read what a line of a NeMo manifest describes."""
     start, span = number(line, "offset", 0.0) + clip.start, clip.duration * clip.speed
+    path = path_of(line, clip.folder)
+    name = name_of(line, path)
     if clip.audio is None:
-        path = path_of(line, clip.folder)
-        return Found(name_of(line, path), path, audio.frames(path, path, start, span))
-    path = path_of(line, "")
-    where = f"{clip.audio.path}:{path}"
-    return Found(name_of(line, path), where, audio.frames(member(clip.audio, where), where, start, span))
+        return Found(name, path, audio.frames(path, path, start, span))
+    where = f"{clip.audio.path}:{path_of(line, '')}"
+    return Found(name, where, audio.frames(member(clip.audio, where), where, start, span))
 
 
 def of_cut(clip: Clip, line: Line) -> Found:
@@ -69,8 +69,7 @@ def of_cut(clip: Clip, line: Line) -> Found:
         where = os.path.join(clip.folder, source["source"])  # noqa: PTH118  Path costs more than the JSON
     start, span = line["start"] + clip.start, clip.duration * clip.speed
     frames = audio.frames(where if data is None else data, where, start, span)
-    wanted = line["channel"] if isinstance(line["channel"], list) else [line["channel"]]
-    there = source["channels"][: frames.channels]
+    wanted, there = channels(line), source["channels"][: frames.channels]
     if not set(wanted) <= set(there):
         raise UndecodableError(f"{where}: has the channels {there}, the cut wants {wanted}")
     if wanted != there or len(there) < frames.channels:
