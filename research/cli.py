@@ -81,6 +81,12 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
+def bins(args: argparse.Namespace) -> int:
+    from research.launch.bins import run
+
+    return run(args)
+
+
 def memory(args: argparse.Namespace) -> int:
     from research.launch.memory import run
 
@@ -94,6 +100,8 @@ def parser() -> argparse.ArgumentParser:
     from research.evaluation.extract_command import add_arguments as extract_arguments
     from research.interop.export_command import EPILOG as EXPORT
     from research.interop.export_command import add_arguments as export_arguments
+    from research.launch.bins import EPILOG as BINS
+    from research.launch.bins import add_arguments as bins_arguments
     from research.launch.memory import EPILOG as MEMORY
     from research.launch.memory import add_arguments as memory_arguments
 
@@ -120,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("overrides", nargs="*", metavar="key=value")
     export_arguments(command("export", export, "write a checkpoint for other toolkits", EXPORT))
+    bins_arguments(command("bins", bins, "find duration bins of any data", BINS))
     memory_arguments(command("memory", memory, "find how many rows a batch of each bucket takes", MEMORY))
     sub = command("list", list_plugins, "name the plugins")
     sub.add_argument("kind", nargs="?", help="objective, encoder, frontend, quantizer, ...")
