@@ -35,8 +35,8 @@ def histogram(parts: Sequence[Part]) -> Histogram:
     cell, place = np.unique(np.ceil(durations / CELL), return_inverse=True)  # (M,), (U,)
     longest = np.zeros(len(cell))
     np.maximum.at(longest, place, durations)
-    counts = np.bincount(place, weights)
-    return Histogram(longest, counts, np.bincount(place, weights * durations))
+    counts, seconds = (np.bincount(place, x).astype(np.float64) for x in (weights, weights * durations))
+    return Histogram(longest, counts, seconds)
 
 
 def equal(longest: Floats, seconds: Floats, buckets: int) -> Floats:
@@ -94,8 +94,9 @@ def best_splits(cost: Floats, before: Floats, bound: Floats) -> tuple[Ints, Floa
 
 
 def written(bounds: Floats) -> list[float]:
-    """Bounds as a file holds them: rounded up to milliseconds, a tenth of one spare for what others compute in fp32."""
-    return [float(bound) for bound in np.unique(np.ceil(bounds * STEP + 0.1) / STEP)]
+    """Bounds as a file holds them: rounded up to milliseconds where they are not there already, never down."""
+    rounded = np.ceil(bounds * STEP - 1e-3) / STEP
+    return [float(bound) for bound in np.unique(np.maximum(rounded, bounds))]
 
 
 def padding(cells: Histogram, bounds: Floats) -> float:
