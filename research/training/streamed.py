@@ -11,7 +11,7 @@ from rich.table import Table
 
 from research.config import Cut, Mix, Reverb, Speed, Streams, Training
 from research.contracts import Batch
-from research.data.plan import in_order
+from research.data.plan import held_out, in_order
 from research.data.stream import Tally, once
 from research.data.streams.batches import Batches, limits
 from research.data.streams.clip import Portion
@@ -102,7 +102,7 @@ class Streamed(Source):
         if not clips:
             raise HarkError(f"data.valid: every utterance is left out ({dict(slices.left_out)})")
         durations = np.array([clip.duration for clip in clips])
-        items = in_order(durations, *limits(durations, self.data))
+        items = in_order(durations, *limits(durations, self.data, held_out))
         return [Portion(0, 0, 0, [clips[row] for row in item.rows]) for item in items]
 
     def summary(self) -> str | Table:

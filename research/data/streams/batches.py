@@ -4,18 +4,19 @@ Batch b of a run belongs to lane b % lanes and is that lane's batch b // lanes, 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from random import Random
 
 import numpy as np
 
-from research.config import Streams
+from research.config import Data, Streams
 from research.data.plan import Floats, Ints, batch_sizes, by_budget
 from research.data.streams.clip import Clip, Portion
 from research.data.streams.lanes import Lanes
 from research.errors import HarkError
 
+Budget = Callable[[Floats, Data], tuple[Floats, Ints]]
 EMPTY = 100  # epochs of a lane without a clip, before it is sure that none will come
 
 
@@ -113,12 +114,12 @@ class Turns:
         self.number = number
 
 
-def limits(durations: Floats, cfg: Streams) -> tuple[Floats, Ints]:
-    """Bounds (s) of buckets and rows per batch in each, as `by_budget`, with what streams add to it; HarkError too."""
+def limits(durations: Floats, cfg: Streams, choose: Budget = by_budget) -> tuple[Floats, Ints]:
+    """Bounds (s) of buckets and rows per batch in each, as `choose`, with what streams add to it; HarkError too."""
     if cfg.bounds:  # durations of shards are rounded: one that lies at the last bound is not above it
         last = cfg.bounds[-1]
         durations = np.where(durations <= last * (1 + 1e-6), durations.clip(max=last), durations)
-    bounds, sizes = by_budget(durations, cfg)
+    bounds, sizes = choose(durations, cfg)
     if cfg.quadratic_seconds and not cfg.sizes:
         sizes = batch_sizes(bounds + bounds**2 / cfg.quadratic_seconds, cfg.batch_seconds)
     return bounds, np.minimum(sizes, cfg.max_rows) if cfg.max_rows else sizes
