@@ -50,7 +50,7 @@ class Data:
     min_seconds: float = 0.1  # shorter utterances are left out
     max_seconds: float = 60.0  # longer ones too
     batch_seconds: float = 100.0  # audio per batch, padding included
-    buckets: int = 30  # duration buckets of equal audio
+    buckets: int = 30  # of durations, at most: those that pad least
     bins: str = volatile(
         ""
     )  # a file of `hark bins` or `hark memory`; what it says goes into bounds and sizes

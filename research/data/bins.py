@@ -30,13 +30,21 @@ class Histogram(NamedTuple):
 
 def histogram(parts: Sequence[Part]) -> Histogram:
     """Cells of 10 ms, without empty ones."""
-    durations = np.concatenate([part.durations for part in parts]).astype(np.float64)  # (U,)
-    weights = np.repeat([part.repeats for part in parts], [len(part.durations) for part in parts])  # (U,)
-    cell, place = np.unique(np.ceil(durations / CELL), return_inverse=True)  # (M,), (U,)
-    longest = np.zeros(len(cell))
-    np.maximum.at(longest, place, durations)
-    counts, seconds = (np.bincount(place, x).astype(np.float64) for x in (weights, weights * durations))
-    return Histogram(longest, counts, seconds)
+    cells, longest, counts, seconds = (np.concatenate(x) for x in zip(*map(cells_of, parts), strict=True))
+    _, place = np.unique(cells, return_inverse=True)  # parts share cells
+    merged = np.zeros(place.max() + 1)  # (M,)
+    np.maximum.at(merged, place, longest)
+    return Histogram(merged, *(np.bincount(place, x).astype(np.float64) for x in (counts, seconds)))
+
+
+def cells_of(part: Part) -> tuple[Floats, Floats, Floats, Floats]:
+    """Numbers of a part's cells, their longest utterances, counts and seconds, all from short to long."""
+    ordered = np.sort(part.durations.astype(np.float64))  # (U,)
+    cell = np.ceil(ordered / CELL)
+    starts = np.flatnonzero(np.diff(cell, prepend=-1.0))
+    ends = np.append(starts, len(ordered))[1:]
+    seconds = np.add.reduceat(ordered, starts) if len(starts) else ordered
+    return cell[starts], ordered[ends - 1], part.repeats * (ends - starts), part.repeats * seconds
 
 
 def equal(longest: Floats, seconds: Floats, buckets: int) -> Floats:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.config import Data
-from research.data.bins import equal
+from research.data.bins import Part, histogram, least_padding
 from research.errors import HarkError
 
 Ints = NDArray[np.int64]
@@ -21,11 +21,10 @@ class Item(NamedTuple):
 
 
 def bucket_bounds(durations: Floats, buckets: int) -> Floats:
-    """Upper bounds (s), rising, of at most `buckets` buckets of equal total duration; the last one covers all."""
+    """Upper bounds (s), rising, of at most `buckets` buckets that pad least; the last one covers all."""
     if buckets < 1:
         raise HarkError(f"data.buckets={buckets}: must be at least 1")
-    ordered = np.sort(durations)
-    return equal(ordered, ordered, buckets)
+    return least_padding(histogram([Part(durations, 1.0)]), buckets)
 
 
 def batch_sizes(bounds: Floats, batch_seconds: float) -> Ints:
