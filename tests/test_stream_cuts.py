@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from research.data import audio
 from research.data.streams.clip import Address, Format
 from research.errors import HarkError
 from tests.clips import NAMES, clip_of, encoded, hear, loader_of, one, relative, tar_of
-from tests.sounds import RATE
+from tests.sounds import RATE, signal_of
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,6 +105,18 @@ def test_a_cut_of_a_channel_that_its_file_lacks(cuts):
     line["recording"]["sources"][0] |= {"source": "mono.flac"}
     heard = hear(loader_of(), clip_of(line, cuts[1]))
     assert "mono.flac: has the channels [0], the cut wants [1]" in heard.bad[0]
+
+
+def test_nan_that_lhotse_gives_is_found(tmp_path):
+    from lhotse import Recording
+
+    x = signal_of(1.0, RATE)
+    x[100] = np.nan
+    soundfile.write(tmp_path / "nan.wav", x, RATE, subtype="FLOAT")
+    cut = Recording.from_file(tmp_path / "nan.wav").to_cut().pad(duration=1.5)
+    heard = hear(loader_of(), clip_of(cut.to_dict(), tmp_path))
+    assert heard.bad == [f"{cut.id}: holds NaN or infinite samples"]
+    assert heard.counts["not_finite"] == 1
 
 
 def test_strict_refuses_to_convert(cuts):

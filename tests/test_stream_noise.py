@@ -153,8 +153,12 @@ def test_a_perturbation_does_not_move_the_draws_of_another(clips, hum):
     own = hear(loader_of(hum, **noise), *clips).batch.noise
     assert torch.equal(own.x, hear(loader_of(hum), *clips).batch.noise.x)
     assert torch.equal(own.x, hear(loader_of(hum, **rooms), *clips).batch.noise.x)
-    alone, both = (set(hear(loader_of(**s), *clips).batch.changed.tolist()) for s in (noise, rooms))
-    assert alone <= both
+    alone, both, room = (
+        set(hear(loader_of(**settings), *clips).batch.changed.tolist())
+        for settings in (noise, rooms, {"reverb": Reverb(prob=0.5)})
+    )
+    assert alone | room == both
+    assert alone != room
 
 
 def test_the_objective_gets_a_clip_of_noise_for_every_row(clips, hum):
