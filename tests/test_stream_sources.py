@@ -16,7 +16,8 @@ from lhotse.cut import PaddingCut
 from lhotse.shar import SharWriter
 
 from research.config import Streams
-from research.data.streams import gather, index, lines
+from research.data import scan
+from research.data.streams import gather, index, lines, unzip
 from research.data.streams.decode import decode
 from research.data.streams.patterns import expand
 from research.data.streams.sources import open_streams
@@ -709,3 +710,29 @@ def test_large_files_are_read_by_all_cores_to_the_same_end(tmp_path, monkeypatch
     assert clips(one(path)) == whole
     path.write_text(path.read_text() + "{\n")
     refused(path, "m.jsonl:201: is not a JSON object")
+
+
+def test_zipped_lines_are_read_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(unzip, "CHUNK", 100)
+    monkeypatch.setattr(unzip, "APART", 2000)
+    rng = np.random.default_rng(0)
+    data = "".join(json.dumps(entry(f"{rng.integers(1 << 60)}.wav")) + "\n" for _ in range(400)).encode()
+    (tmp_path / "m.jsonl").write_bytes(data)
+    whole = (
+        gzip.compress(data[:9000]) + gzip.compress(data[9000:]) + bytes(50)
+    )  # two files in one, and padding
+    (tmp_path / "m.jsonl.gz").write_bytes(whole)
+    found, stream = [clip.line for clip in clips(one(tmp_path / "m.jsonl"))], one(tmp_path / "m.jsonl.gz")
+    marks = unzip.marks_of(tmp_path / "m.jsonl.gz", *scan.stamp(tmp_path / "m.jsonl.gz"))
+    assert len(marks) > 5
+    for start in rng.integers(0, 390, 50):
+        assert [clip.line for clip in stream.shards[0].clips(start, start + 10)] == found[start : start + 10]
+    with unzip.unzipped(tmp_path / "m.jsonl.gz") as file:
+        assert [file.seek(17_000), file.read(30), file.seek(100), file.read(30)] == [
+            17_000,
+            data[17_000:17_030],
+            100,
+            data[100:130],
+        ]
+        file.seek(0)
+        assert file.read() == data

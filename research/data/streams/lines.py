@@ -1,12 +1,12 @@
 """A file of lines, plain or gzipped -> columns: each line is checked once, and read again when it is wanted."""
 
-import gzip
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from research.data.pieces import by_pieces
 from research.data.scan import refuse
 from research.data.streams.clip import Format
 from research.data.streams.index import Columns, Counts, Place
+from research.data.streams.unzip import unzipped
 
 PLAIN = np.dtype(
     [
@@ -99,9 +100,9 @@ def blocks(path: Path, work: Callable[[int, list[bytes]], Part]) -> Iterator[Par
             position += sum(map(len, some))
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BufferedReader:
     """Open a file of lines; positions are those of what it unpacks to."""
-    return cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return unzipped(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def where(path: Path, start: int) -> str:
