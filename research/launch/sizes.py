@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import numpy as np
 import yaml
 from rich.console import Console
 
 from research.compose import Composed, compose_config
 from research.config import Config, Streams
-from research.data import manifest
-from research.data.plan import by_budget
 from research.errors import HarkError
 from research.files import write
 from research.launch.bench import Bench
+from research.launch.buckets import bounds_of
 from research.launch.devices import find_device
 from research.launch.kept import Kept, key_of
 from research.launch.outcome import facts_of, refuse, show, tell
@@ -84,7 +82,7 @@ def find_sizes(args: argparse.Namespace) -> int:
     check(composed.config)
     team = Team()
     console = Console(highlight=False, soft_wrap=True, quiet=team.rank > 0)
-    bounds = team.gather(bounds_of(composed.config) if team.rank == 0 else [])[0]
+    bounds = team.gather(bounds_of(composed.config.data) if team.rank == 0 else [])[0]
     try:
         judge = Paper(composed.config, args.predict) if args.predict else Bench(composed.config, team)
         with closing(judge):
@@ -95,21 +93,6 @@ def find_sizes(args: argparse.Namespace) -> int:
         return 128 + signal.SIGINT
     finish(args, composed.config, found, trials)
     return 0
-
-
-def bounds_of(cfg: Config) -> list[float]:
-    """Upper bounds (s) of the run's buckets, rising; they cover every utterance of `data.train`, where it is named."""
-    data = cfg.data
-    if isinstance(data, Streams) or not data.train:
-        if not data.bounds:
-            raise HarkError(
-                "nothing says what the buckets are: type data.bins=FILE with a file of `hark bins`, "
-                "or, with data=manifest, data.train=[path/to/train.jsonl]"
-            )
-        longest = np.array(data.bounds[-1:])
-        return [float(bound) for bound in by_budget(longest, data)[0]]
-    durations = manifest.load(data.train, data, headers=data.headers).durations
-    return [float(bound) for bound in by_budget(durations, data)[0]]
 
 
 def prepare(

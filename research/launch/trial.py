@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from research.config import Training
+from research.config import Data, Streams, Training
 from research.contracts import Batch, Seq
 
 
@@ -27,4 +27,12 @@ def full_batch(cfg: Training, rows: int, seconds: float) -> Batch:
         return Seq(0.1 * torch.randn(rows, size), lengths)  # (B, N)
 
     ids = [str(row) for row in range(rows)]
-    return Batch.clean(sound(), noise=sound() if cfg.data.noise else None, ids=ids)
+    batch = Batch.clean(sound(), noise=sound() if cfg.data.noise else None, ids=ids)
+    return batch.augmented(sound(), torch.arange(rows)) if changes(cfg.data) else batch
+
+
+def changes(data: Data) -> bool:
+    """Whether rows may differ from the clean side before anything augments them: all of them may, in one batch."""
+    if not isinstance(data, Streams):
+        return False
+    return any(part.prob > 0 and not part.clean for part in (data.mix, data.reverb))

@@ -130,7 +130,7 @@ class Worker:
             if not short_of_memory(error):
                 raise
             whole = self.student is not None and isinstance(error, torch.OutOfMemoryError)
-            said = str(error).splitlines()[0]
+            said = repr(error)
         return Answer(Outcome.full if whole else Outcome.ruined, said=said)
 
 
