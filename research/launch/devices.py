@@ -11,8 +11,8 @@ GB, MIB = 10**9, 2**20
 class Device:
     """A GPU, or the CPU, of which nothing is known until it is measured.
 
-    `bf16` and `fp32` are dense matrix products per second as the data sheet has them, in FLOP/s. `fp32` is plain fp32
-    without TF32, which hark leaves off as torch does.
+    `bf16` and `fp32` are the data sheet's rates of dense matrix products, accumulated in fp32. `fp32` is plain fp32
+    without TF32, which torch leaves off for matrix products.
     """
 
     memory: int = 0  # bytes; 0: unknown
@@ -38,11 +38,17 @@ FRACTION = 0.35
 """Share of the peak rate, and of the bandwidth, that a training step is assumed to reach: an assumption, on purpose on
 the low side. Published training runs of transformers report 0.3 to 0.5 of the peak (arXiv 2204.02311, table 3)."""
 
+LAUNCH = 8e-6
+"""Seconds that Python and torch are assumed to take for an operator: what a small model waits for. An assumption."""
+
 FRAGMENTS = 0.05
 """Share of the peak that torch's allocator holds in pieces that fit nothing: an assumption. Batches of many lengths
 need more than equal ones."""
 
-HOPPER, OTHERS = 32 * MIB, 8_519_680  # torch's default of CUBLAS_WORKSPACE_CONFIG: :4096:8 or :4096:2:16:8
+HOPPER, OTHERS = (
+    4096 * 8 * 1024,
+    4096 * 2 * 1024 + 16 * 8 * 1024,
+)  # torch's defaults of CUBLAS_WORKSPACE_CONFIG
 
 DEVICES = {
     "cpu": Device(),
@@ -64,10 +70,8 @@ DEVICES = {
 
 
 def find_device(name: str) -> Device:
-    """Give what is known of a device; HarkError when it is none of these."""
+    """Give what is known of a device; HarkError when nothing is."""
     if name not in DEVICES:
-        known = ", ".join(DEVICES)
-        raise HarkError(
-            f"cluster.device={name}: no such device{nearest(name, list(DEVICES))} (there are: {known})"
-        )
+        known = list(DEVICES)
+        raise HarkError(f"no device is called '{name}'{nearest(name, known)} (there are: {', '.join(known)})")
     return DEVICES[name]

@@ -11,6 +11,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from research.launch.convolution import SCRATCH
+
+aten = torch.ops.aten
+COUNTS = flop_registry | {  # the CPU's attention, which torch's own counter leaves out
+    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[  # noqa: SLF001  torch's only name for it
+        aten._scaled_dot_product_flash_attention  # noqa: SLF001
+    ],
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[  # noqa: SLF001
+        aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
+    ],
+}
 REST = "activations"  # what nobody has named
 
 
@@ -34,6 +45,7 @@ class Live(TorchDispatchMode):
         self.peak, self.parts = self.total, dict(self.now)
         self.flops = {"low": 0, "full": 0}  # of matrix products, by precision
         self.traffic = 0  # bytes that were read and written
+        self.launches = 0  # operators that computed anything
 
     def __torch_dispatch__(
         self,
@@ -43,10 +55,13 @@ class Live(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        scratch = SCRATCH[func](*args) if func in SCRATCH else 0
+        self.add(REST, scratch)
         out = func(*args, **kwargs)
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         for tensor in made:
             self.see(tensor)
+        self.add(REST, -scratch)
         self.book(func, made, args, kwargs, out)
         return out
 
@@ -54,8 +69,9 @@ class Live(TorchDispatchMode):
         """Add up what an operator computes and moves."""
         if made and made[0].device.type in self.devices and not func.is_view:
             read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            self.launches += 1
             self.traffic += sum(tensor.nbytes for tensor in (*read, *made))
-        count = flop_registry.get(func.overloadpacket)
+        count = COUNTS.get(func.overloadpacket)
         if count is not None:
             low = made[0].dtype in (torch.bfloat16, torch.float16)
             self.flops["low" if low else "full"] += count(*args, **kwargs, out_val=out)

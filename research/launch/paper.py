@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from research.launch.convolution import Orders
+
 META = torch.device("meta")
 
 LOWER = frozenset(
@@ -23,7 +25,7 @@ LOWER = frozenset(
 )  # what autocast computes in bf16 on every device
 UPPER = frozenset(
     {"layer_norm", "group_norm", "softmax", "log_softmax", "logsumexp", "norm", "cosine_similarity", "cdist"}
-    | {"exp", "log", "log1p", "log2", "log10", "pow", "rsqrt", "reciprocal", "sum", "prod", "cumsum"}
+    | {"exp", "log", "log1p", "log2", "log10", "pow", "rsqrt", "reciprocal", "cumsum"}
     | {"cross_entropy", "nll_loss", "kl_div", "mse_loss", "l1_loss", "smooth_l1_loss", "softplus"}
 )  # what CUDA's autocast computes in fp32; the CPU's does not
 
@@ -125,6 +127,7 @@ def on_paper(*, cuda: bool, fused: bool) -> Iterator[torch.device]:
         stack.enter_context(patch("torch.clear_autocast_cache", clear))
         stack.enter_context(patch("torch.optim.optimizer._get_fused_kernels_supported_devices", devices))
         stack.enter_context(mode)
+        stack.enter_context(Orders())
         yield META
 
 

@@ -12,7 +12,7 @@ from research.config import Config, Precision
 from research.contracts import Batch, Seq, Stat
 from research.engine.gangs import Ranks
 from research.errors import HarkError
-from research.launch.devices import FRACTION, FRAGMENTS, Device, find_device
+from research.launch.devices import FRACTION, FRAGMENTS, LAUNCH, Device, find_device
 from research.launch.live import Live
 from research.launch.paper import META, on_paper
 from research.model import check
@@ -22,7 +22,8 @@ from research.training.data import Fed
 from research.training.optimizer import adamw
 from research.training.stats import StatBag
 
-STEPS = 3  # masks are drawn at random: the peak is the highest of these steps, after one that makes the optimizer's state
+PARTS = ("weights", "gradients", "optimizer", "buffers", "ddp", "activations")
+STEPS = 3  # the first makes the optimizer's state; masks are drawn at random: the peak is the highest of the others
 BLOCK = 512  # bytes: what torch rounds allocations on CUDA up to
 
 
@@ -31,10 +32,10 @@ class Prediction:
     """A training step from the second on, per rank."""
 
     peak: int  # bytes of tensors at the worst moment
-    parts: dict[str, int]  # bytes at that moment by what they are for
+    parts: dict[str, int]  # bytes at that moment by what they are for; they add up to the peak
     flops: int  # of the matrix products of a step
     seconds: float | None  # of a step; None: the device's speed is unknown
-    needed: int  # bytes: the peak, and what the device takes beside tensors
+    needed: int  # bytes: the peak, and what a GPU takes beside tensors; on a CPU the peak
 
 
 class Alone(Ranks):
@@ -132,13 +133,19 @@ def sound(_norm: Tensor, _sums: Tensor) -> training.Outcome:
 
 
 def conclude(live: Live, place: Device) -> Prediction:
-    steps = STEPS - 1
-    flops = {kind: count // steps for kind, count in live.flops.items()}
-    time = None
-    if place.cuda:
-        products = flops["low"] / (place.bf16 or place.fp32) + flops["full"] / place.fp32
-        time = (products + live.traffic / steps / place.bandwidth) / FRACTION
     peak = live.peak + place.workspace
-    needed = round(peak * (1 + (FRAGMENTS if place.cuda else 0))) + place.context
-    parts = live.parts | {"workspace": place.workspace}
-    return Prediction(peak, parts, sum(flops.values()), time, needed)
+    parts = {name: live.parts.get(name, 0) for name in PARTS} | {"workspace": place.workspace}
+    spare = FRAGMENTS if place.cuda else 0.0
+    return Prediction(
+        peak=peak,
+        parts=parts,
+        flops=sum(live.flops.values()) // (STEPS - 1),
+        seconds=duration(live, place) / (STEPS - 1) if place.cuda else None,
+        needed=round(peak * (1 + spare)) + place.context,
+    )
+
+
+def duration(live: Live, place: Device) -> float:
+    """Seconds of what was done: of the device, or of the host where that cannot keep it busy."""
+    products = live.flops["low"] / (place.bf16 or place.fp32) + live.flops["full"] / place.fp32
+    return max((products + live.traffic / place.bandwidth) / FRACTION, live.launches * LAUNCH)
