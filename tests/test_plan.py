@@ -206,6 +206,29 @@ def test_padding_is_what_the_batches_hold():
     assert plan.padding() < make(durations, buckets=3).padding()
 
 
+@pytest.mark.parametrize("group", [1, 4])
+def test_batches_drawn_together_pad_less_than_their_buckets_do(group):
+    durations = speech(20_000)
+    plan = make(durations, buckets=30, group=group)
+    filled = plan.bounds[np.searchsorted(plan.bounds, durations)].sum()
+    assert plan.padding() < 0.35 * (1 - durations.sum() / filled)
+    assert plan.padding() < 0.03
+
+
+@pytest.mark.parametrize("utterances", [300, 3_000])
+def test_who_shares_a_batch_changes_with_every_epoch(utterances):
+    """Sorting whole buckets would make nearly the same batches again and again."""
+    plan = make(speech(utterances), batch_seconds=30.0, buckets=4, group=8)
+
+    def pairs(number):
+        return {
+            pair for item in epoch(plan, number) for pair in itertools.pairwise(sorted(item.rows.tolist()))
+        }
+
+    first, second = pairs(0), pairs(1)
+    assert len(first & second) < 0.1 * len(first)
+
+
 def test_validation_is_in_order_and_whole():
     durations = speech(200)
     items = in_order(durations, *by_budget(durations, Data(batch_seconds=30.0, buckets=5)))

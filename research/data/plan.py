@@ -12,6 +12,9 @@ from research.errors import HarkError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+POOL = 4  # groups of batches that are drawn together
+POOLS = 4  # draws that a bucket has at least: with fewer its batches would be much the same in every epoch
+
 
 class Item(NamedTuple):
     """What a reader is asked to load."""
@@ -79,7 +82,8 @@ class Plan:
     Every utterance comes once in each epoch of `per_epoch` batches. A batch comes from one bucket; `group` consecutive
     ones (those of an optimizer step, over ranks and accumulation) come from the same bucket, so that no rank waits
     for another's longer audio. Only what fills no group is mixed. A bucket's utterances are spread evenly over its
-    batches rather than leaving a short last one.
+    batches rather than leaving a short last one. Where it has many, those of a few groups of batches are drawn together
+    and dealt out from short to long, which pads less than drawing batch by batch.
     """
 
     def __init__(
@@ -99,6 +103,8 @@ class Plan:
         self.place = (
             np.arange(len(self.bucket)) - (np.cumsum(batches) - batches)[self.bucket]
         )  # (K,) in its bucket
+        pool = np.clip(batches // POOLS, 1, POOL * group)[self.bucket]  # (K,) batches that are drawn together
+        self.pool = np.cumsum(self.place % pool == 0)  # (K,) which of these draws it belongs to
         spread = self.place * counts[self.bucket] // batches[self.bucket]
         self.starts = np.append(self.edges[self.bucket] + spread, len(durations))  # (K + 1,) into `members`
         self.made: tuple[int, Ints, Ints] = (
@@ -128,6 +134,10 @@ class Plan:
         members = self.members.copy()
         for start, end in zip(self.edges, self.edges[1:], strict=False):
             rng.shuffle(members[start:end])
+        pool = np.repeat(self.pool, np.diff(self.starts))  # (U,)
+        # one key sorts 15 times as fast as two
+        keys = pool * (self.bounds[-1] + 1.0) + self.durations[members]
+        members = members[np.argsort(keys, kind="stable")]
         return members, self.order(rng, lead=-epoch * self.per_epoch % self.group)
 
     def order(self, rng: np.random.Generator, lead: int) -> Ints:
