@@ -178,14 +178,16 @@ def test_cutsets_are_read(tmp_path, zipped):
     cuts += [
         MultiCut("multi", 0.2, 0.5, [0, 1], recording=stereo),
         cuts[0].append(cuts[1]).with_id("joined"),
+        cuts[0].append(cuts[1]).with_id("muted"),
         cuts[0].pad(duration=2.0).with_id("padded"),
         PaddingCut("silence", 1.0, RATE, -23.0, num_samples=RATE),
         MonoCut("features", 0.0, 1.0, 0),
     ]
     path = tmp_path / ("some.jsonl.gz" if zipped else "some.jsonl")
+    cuts[-4].tracks[1].mute = True
     CutSet.from_cuts(cuts).to_file(path)
     stream = one(path)
-    assert stream.durations.tolist() == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 0.5, 1.1, 2.0])
+    assert stream.durations.tolist() == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 0.5, 1.1, 0.5, 2.0])
     assert stream.left_out == {"PaddingCut": 1, "without a recording": 1}
     found = clips(stream)
     for k in range(5):

@@ -47,10 +47,11 @@ def check(found: dict[str, Any]) -> Facts:
 
 
 def seconds(cut: dict[str, Any]) -> float:
-    """How long a cut lasts: a mixed one until the end of its last track."""
+    """How long a cut lasts: a mixed one until its last track that can be heard ends."""
     if cut.get("type") != "MixedCut":
         return number(cut, "duration")
-    return max(number(track, "offset", 0.0) + seconds(track["cut"]) for track in tracks(cut))
+    heard = [track for track in tracks(cut) if not track.get("mute")] or tracks(cut)
+    return max(number(track, "offset", 0.0) + seconds(track["cut"]) for track in heard)
 
 
 def parts(cut: dict[str, Any]) -> list[dict[str, Any]]:

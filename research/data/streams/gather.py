@@ -43,13 +43,15 @@ def large(place: Place) -> bool:
 
 def make_all(places: list[Place], scans: list[Scan]) -> Iterable[Index]:
     """Index many files, each by one process."""
-    if len(places) < 2:
-        yield from map(make, places, scans)
+    if not places:
         return
-    workers = min(len(os.sched_getaffinity(0)), len(places))
-    # forked, as torch's loaders are: no module is imported again
-    with (
-        progress() as bar,
-        ProcessPoolExecutor(workers, get_context("fork"), signal, (SIGINT, SIG_IGN)) as pool,
-    ):
-        yield from bar.track(pool.map(make, places, scans), total=len(places), description="indexing shards")
+    with progress() as bar:
+        if len(places) == 1:
+            bar.add_task(f"indexing {places[0].path.name}", total=None)
+            yield make(places[0], scans[0])
+            return
+        workers = min(len(os.sched_getaffinity(0)), len(places))
+        # forked, as torch's loaders are: no module is imported again
+        with ProcessPoolExecutor(workers, get_context("fork"), signal, (SIGINT, SIG_IGN)) as pool:
+            made = pool.map(make, places, scans)
+            yield from bar.track(made, total=len(places), description="indexing shards")
