@@ -93,6 +93,12 @@ def memory(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def preflight(args: argparse.Namespace) -> int:
+    from research.launch.preflight_command import run
+
+    return run(args)
+
+
 def parser() -> argparse.ArgumentParser:
     from research.data.corpora.command import add_arguments as prepare_arguments
     from research.evaluation.command import add_arguments as probe_arguments
@@ -104,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
     from research.launch.bins import add_arguments as bins_arguments
     from research.launch.memory import EPILOG as MEMORY
     from research.launch.memory import add_arguments as memory_arguments
+    from research.launch.preflight_command import EPILOG as PREFLIGHT
+    from research.launch.preflight_command import add_arguments as preflight_arguments
 
     top = argparse.ArgumentParser(
         prog="hark", description="Speech self-supervised learning as composable plugins."
@@ -130,6 +138,9 @@ def parser() -> argparse.ArgumentParser:
     export_arguments(command("export", export, "write a checkpoint for other toolkits", EXPORT))
     bins_arguments(command("bins", bins, "find duration bins of any data", BINS))
     memory_arguments(command("memory", memory, "find how many rows a batch of each bucket takes", MEMORY))
+    preflight_arguments(
+        command("preflight", preflight, "say what would go wrong with a job, before it is queued", PREFLIGHT)
+    )
     sub = command("list", list_plugins, "name the plugins")
     sub.add_argument("kind", nargs="?", help="objective, encoder, frontend, quantizer, ...")
     sub = command("show", show, "print what overrides resolve to, with the docstrings", TRAIN)

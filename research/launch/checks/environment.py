@@ -1,0 +1,82 @@
+"""Checks of what a job finds around it."""
+
+import json
+import netrc
+import os
+import platform
+import sys
+from functools import cache
+from subprocess import DEVNULL, PIPE, Popen
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+
+from research.launch.checks.job import Job, Said, ok, refuse, warn
+
+ANSWER = """
+import json, platform, research, plugins
+from research import registry
+registry.load_plugins()
+import torch
+broken = {module: f"{type(error).__name__}: {error}" for module, error in registry.broken.items()}
+print(json.dumps({"python": platform.python_version(), "torch": torch.__version__, "broken": broken}))
+"""
+DECIDING = ("HARK_", "PYTHON", "LD_")  # beginnings of the variables that say what is imported
+PATIENCE = 300  # s: a busy file system is slow to import from
+
+
+@cache
+def begun(_variables: frozenset[tuple[str, str]]) -> Popen[str]:
+    """Import all that a job imports, as it will: in another process and another folder. Once for one environment."""
+    command = [sys.executable, "-c", ANSWER]
+    return Popen(command, cwd="/", text=True, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: S603  our own lines
+
+
+@cache
+def answer(process: Popen[str]) -> tuple[str, str]:
+    """What it printed, and where it failed the last line of why."""
+    out, error = process.communicate(timeout=PATIENCE)
+    why = (error.strip().splitlines() or ["no reason"])[-1]
+    return out, why if process.returncode else ""
+
+
+def ask() -> Popen[str]:
+    return begun(frozenset(item for item in os.environ.items() if item[0].startswith(DECIDING)))
+
+
+def imports(_job: Job) -> Said:
+    """Whether the modules of $HARK_PLUGINS and of hark import, and from the same Python and torch."""
+    out, why = answer(ask())
+    if why:
+        return refuse(
+            f"hark does not import outside this folder ({why}); install it, or put its folder into PYTHONPATH"
+        )
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    named = [module for module in os.environ.get("HARK_PLUGINS", "").split(",") if module in found["broken"]]
+    if named:
+        return refuse(
+            f"HARK_PLUGINS names {named[0]}, which a job cannot import ({found['broken'][named[0]]}); "
+            "install it, or put its folder into PYTHONPATH"
+        )
+    here = {"python": platform.python_version(), "torch": torch.__version__}
+    for name, version in here.items():
+        if found[name] != version:
+            return refuse(f"a job would run {name} {found[name]}, here it is {version}")
+    return ok(", ".join(f"{name} {version}" for name, version in here.items()))
+
+
+def wandb(job: Job) -> Said | None:
+    """Whether W&B knows who is logging."""
+    if job.cfg.log.wandb != "online" or os.environ.get("WANDB_API_KEY"):
+        return None
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        if netrc.netrc().authenticators(host):
+            return None
+    except (OSError, netrc.NetrcParseError):
+        pass
+    return warn(
+        f"log.wandb=online, but there is neither WANDB_API_KEY nor a login for {host}: type log.wandb=offline and "
+        "`wandb sync` later"
+    )
