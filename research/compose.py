@@ -107,6 +107,10 @@ def read_bins(data: Data) -> None:
     """Put what the file `data.bins` says into `bounds` and `sizes`: what is computed depends on them, not on a path."""
     if not data.bins:
         return
+    if data.bounds or data.sizes:
+        raise HarkError(
+            f"data.bins={data.bins}: holds bounds and sizes; leave out data.bounds and data.sizes"
+        )
     try:
         found = yaml.safe_load(Path(data.bins).read_text())
         data.bounds = [float(bound) for bound in found["bounds"]]
@@ -114,9 +118,13 @@ def read_bins(data: Data) -> None:
     except OSError as error:
         raise HarkError(f"data.bins={data.bins}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+        data.bounds = []
+    if not data.bounds:
+        raise HarkError(f"data.bins={data.bins}: does not hold bounds; `hark bins --out FILE` writes them")
+    if data.sizes and len(data.sizes) != len(data.bounds):
         raise HarkError(
-            f"data.bins={data.bins}: does not hold bounds; `hark bins --out FILE` writes them"
-        ) from None
+            f"data.bins={data.bins}: holds {len(data.bounds)} bounds, but {len(data.sizes)} sizes"
+        )
 
 
 def explain(root: type[Training], error: Exception, overrides: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research import runs
 from research.cli import main
 from research.compose import compose_config
 from research.data import bins, pieces, scan
@@ -15,6 +16,7 @@ from research.data.bins import Histogram, Part, equal, histogram, least_padding,
 from research.data.entry import parse, seconds_of
 from research.data.manifest import load
 from research.data.plan import Plan, bucket_bounds, by_budget
+from research.errors import HarkError
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +226,13 @@ def test_the_file_and_the_picture(tmp_path, capsys):
     assert made["padding"]["batched"] == pytest.approx(batched, abs=2e-3)
     assert made["padding"]["to_bounds"] == pytest.approx(padding(cells_of(durations), bounds), abs=1e-4)
     assert (tmp_path / "made" / "b.png").read_bytes().startswith(b"\x89PNG")
-    for told in ("padding", "equal", "left out: under 0.1 s", f"{batched:.1%}"[:3], f"{bounds[0]:.3f}"):
+    for told in (
+        "padding",
+        "equal",
+        "left out: under 0.1 s",
+        f"{made['padding']['batched']:.2%}",
+        f"{bounds[0]:.3f}",
+    ):
         assert told in out
     assert compose_config(["data.bins=made/b.yaml"]).config.data.sizes == sizes
 
@@ -237,8 +245,6 @@ def test_sizes_are_left_to_the_run_without_a_budget(tmp_path, capsys):
 
 
 def test_a_run_and_its_overrides_are_inputs(tmp_path, capsys):
-    from research import runs
-
     path = manifest(tmp_path / "m.jsonl", speech())
     words = [f"data.train=[{path}]", "data.buckets=5", "data.max_seconds=10"]
     run(capsys, *words)
@@ -273,6 +279,44 @@ def test_a_mixture_counts_by_its_weights(tmp_path, capsys):
         sorted({d / s for d in (2, 3, 5) for s in (0.9, 1, 1.1)}), abs=1.1e-3
     )
     assert made["made"]["utterances"] == 250 + 1500
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("bounds: [1.0, 2.0]\nsizes: [3]", "holds 2 bounds, but 1 sizes"),
+        ("bounds: []", "does not hold bounds; `hark bins"),
+        ("sizes: [3]", "does not hold bounds; `hark bins"),
+        ("bounds: [1.0, a]", "does not hold bounds; `hark bins"),
+        ("- 1.0", "does not hold bounds; `hark bins"),
+        ("bounds: [", "does not hold bounds; `hark bins"),
+        ("", "does not hold bounds; `hark bins"),
+    ],
+)
+def test_files_that_hold_no_bins(tmp_path, text, told):
+    (tmp_path / "b.yaml").write_text(text)
+    with pytest.raises(HarkError, match=r"data.bins=b.yaml: ") as error:
+        compose_config(["data.bins=b.yaml"])
+    assert told in str(error.value)
+
+
+def test_bins_come_from_one_place(tmp_path):
+    (tmp_path / "b.yaml").write_text("bounds: [1.0, 2.0]")
+    for typed in ("data.bounds=[1.0,3.0]", "data.sizes=[4,2]"):
+        with pytest.raises(HarkError, match=r"data.bins=b.yaml: holds bounds and sizes; leave out"):
+            compose_config(["data.bins=b.yaml", typed])
+    with pytest.raises(HarkError, match=r"data.bins=gone.yaml: cannot be read \(No such file"):
+        compose_config(["data.bins=gone.yaml"])
+
+
+def test_the_same_bins_are_the_same_run_wherever_the_file_is(tmp_path):
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text(f"bounds: [1.0, 2.0]\nmade: {{command: hark bins --out={name}}}")
+    first, again, without = (
+        runs.signature(compose_config(words).config)
+        for words in (["data.bins=a.yaml"], ["data.bins=b.yaml"], ["data.bounds=[1.0,2.5]"])
+    )
+    assert first == again != without
 
 
 def test_tars_are_inputs(tmp_path, capsys):

@@ -39,12 +39,13 @@ def histogram(parts: Sequence[Part]) -> Histogram:
 
 def cells_of(part: Part) -> tuple[Floats, Floats, Floats, Floats]:
     """Numbers of a part's cells, their longest utterances, counts and seconds, all from short to long."""
-    ordered = np.sort(part.durations.astype(np.float64))  # (U,)
-    cell = np.ceil(ordered / CELL)
+    ordered: Floats = np.sort(part.durations.astype(np.float64))  # (U,)
+    cell: Floats = np.ceil(ordered / CELL)
     starts = np.flatnonzero(np.diff(cell, prepend=-1.0))
     ends = np.append(starts, len(ordered))[1:]
     seconds = np.add.reduceat(ordered, starts) if len(starts) else ordered
-    return cell[starts], ordered[ends - 1], part.repeats * (ends - starts), part.repeats * seconds
+    counts = (ends - starts).astype(np.float64)
+    return cell[starts], ordered[ends - 1], part.repeats * counts, part.repeats * seconds
 
 
 def equal(longest: Floats, seconds: Floats, buckets: int) -> Floats:

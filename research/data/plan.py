@@ -119,11 +119,15 @@ class Plan:
 
     def __getitem__(self, number: int) -> Item:
         epoch, place = divmod(number, self.per_epoch)
-        made = self.made
-        if made[0] != epoch:
-            made = self.made = (epoch, *self.shuffled(epoch))
-        _, members, order = made
+        members, order = self.epoch(epoch)
         return Item(epoch, self.batch(members, order[place]))
+
+    def epoch(self, number: int) -> tuple[Ints, Ints]:
+        """`shuffled`, which takes seconds where utterances are millions, once for all batches of an epoch."""
+        made = self.made
+        if made[0] != number:
+            made = self.made = (number, *self.shuffled(number))
+        return made[1:]
 
     def batch(self, members: Ints, number: int) -> Ints:
         return members[self.starts[number] : self.starts[number + 1]]
@@ -156,7 +160,7 @@ class Plan:
 
     def padding(self) -> float:
         """Share of the first epoch's audio, as batched, that is padding."""
-        members, _ = self.shuffled(0)
+        members, _ = self.epoch(0)
         longest = np.maximum.reduceat(self.durations[members], self.starts[:-1])  # (K,) s
         return 1 - float(self.durations.sum() / (longest * np.diff(self.starts)).sum())
 

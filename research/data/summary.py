@@ -1,8 +1,8 @@
 """What a run is going to hear, before it starts."""
 
-from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
 from rich.table import Table
 
 from research.data.manifest import Manifest
@@ -44,7 +44,8 @@ class Summary:
 
 def summarize(manifest: Manifest, plan: Plan, sample_rate: int) -> Summary:
     rows, durations = manifest.rows, manifest.durations
-    rates = Counter(rows["rate"].tolist())
+    values, counts = np.unique(rows["rate"], return_counts=True)
+    rates = dict(zip(values.tolist(), counts.tolist(), strict=True))
     unknown = rates.pop(0, 0)
     rates.pop(sample_rate, 0)
     return Summary(
@@ -53,7 +54,7 @@ def summarize(manifest: Manifest, plan: Plan, sample_rate: int) -> Summary:
         shortest=float(durations.min()),
         longest=float(durations.max()),
         left_out=manifest.left_out,
-        resampled=dict(sorted(rates.items())),
+        resampled=rates,
         averaged=int((rows["channels"] > 1).sum()),
         unknown=unknown,
         batches=plan.per_epoch,
