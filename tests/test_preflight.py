@@ -9,11 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from research import runs
 from research.cli import main
 from research.compose import compose_config
+from research.contracts import Batch, Seq
+from research.launch.checks.job import Job
+from research.launch.checks.mask import mask
+from research.launch.checks.plan import plan_of
 from research.launch.preflight import of_overrides, preflight
+from research.model import assemble
+from tests.origins import make_run
 from tests.sharded import as_shar, as_tars
 from tests.sounds import RATE, signal_of, write
 
@@ -91,6 +98,11 @@ def short_bins(speech, folder):
     return (f"data.bins={folder / 'bins.yaml'}", "data.valid=[]")
 
 
+def other_weights(speech, folder):
+    wide = make_run(folder / "wide", "encoder=fastconformer_tiny", "quantizer.codes=64", "encoder.dim=96")
+    return (f"init={wide}",)
+
+
 def no_noise(speech, folder):
     corpus = write(folder / "noise.jsonl", {"audio_filepath": "hum.wav", "duration": 3.0})
     return ("augmentation=noise", f"data.noise=[{corpus}]")
@@ -122,6 +134,7 @@ BAD = {
     "no manifest": (typed("data.train=[nowhere.jsonl]"), "train", "cannot be read"),
     "interval of 0": (typed("train.log_every=0"), "settings", "train.log_every=0: must be at least 1"),
     "no weights": (typed("init=nowhere.nemo"), "init", "nowhere.nemo"),
+    "weights of another shape": (other_weights, "init", "type encoder.dim=96 as there"),
     "missing files": (spoilt(gone), "files", "is missing"),
     "broken files": (spoilt(undecodable), "files", "cannot be decoded"),
     "durations too long": (spoilt(too_long), "durations", "end before the manifest says"),
@@ -221,6 +234,25 @@ def test_good_jobs_pass(name, speech, tmp_path):
     assert {"train", "mask", "memory", "disk", "imports"} <= {each.name for each in found}
 
 
+@pytest.mark.parametrize("length", [60, 100, 150])
+def test_the_share_of_batches_without_a_target_is_that_of_the_plan(length, speech, tmp_path):
+    overrides = [*SMALL, *base(speech, tmp_path), "data.batch_seconds=3", f"masking.length={length}"]
+    job = Job(compose_config(overrides), 20)
+    plan, objective = job.get(plan_of), assemble(job.cfg)
+    empty = 0
+    for number in range(plan.per_epoch):
+        lengths = torch.from_numpy((plan.durations[plan[number].rows] * RATE).astype(int))
+        audio = Seq(torch.zeros(len(lengths), int(lengths.max())), lengths)
+        empty += objective(Batch.clean(audio)).count == 0
+    said = mask(job)
+    assert (empty > 0) == (length > 60)
+    if empty:
+        assert f"{empty / plan.per_epoch:.1%} of the batches" in said.text
+    assert said.verdict.value == (
+        "ok" if not empty else "warn" if empty <= 0.1 * plan.per_epoch else "refuse"
+    )
+
+
 def verdicts(overrides):
     return {each.name: (each.verdict.value, each.text) for each in of_overrides(overrides, 20)}
 
@@ -247,7 +279,7 @@ def test_a_job_that_runs_already_is_refused(speech, tmp_path):
         other.kill()
         other.join()
     assert verdict == "refuse"
-    assert "is being run right now" in said
+    assert "another process is at this run" in said
     assert verdicts(overrides)["run"] == ("ok", f"{folder}: goes on after step 0")
 
 
@@ -264,6 +296,7 @@ def test_plugins_that_only_import_here_are_refused(speech, tmp_path, monkeypatch
     (tmp_path / "mine.py").write_text("")
     (tmp_path / "broken_one.py").write_text("import a_missing_library\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where Python looks first, here and not in a job
     monkeypatch.setenv("HARK_PLUGINS", "mine")
     overrides = [*SMALL, *base(speech, tmp_path)]
     verdict, said = verdicts(overrides)["imports"]

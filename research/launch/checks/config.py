@@ -2,7 +2,6 @@
 
 from research import registry, runs
 from research.engine.weights import steps
-from research.errors import HarkError
 from research.interop.copying import match
 from research.interop.initialise import advice
 from research.interop.load import read
@@ -53,8 +52,10 @@ def settings(job: Job) -> Said | None:
 
 
 def init(job: Job) -> Said | None:
-    """Read the first weights, and see that they fit."""
-    cfg, said = job.cfg, []
+    """Read the first weights, and see that they fit; a run that goes on needs none."""
+    cfg, said = job.cfg, list[str]()
+    if steps(runs.folder(cfg) / "checkpoints"):
+        return None
     for origin in origins(cfg.init):
         source = read(origin.path, origin.step)
         copied = match(origin, source, job.get(objective_of).state_dict())
@@ -71,10 +72,8 @@ def run(job: Job) -> Said:
     try:
         with runs.only_one(folder):
             done = max(steps(folder / "checkpoints"), default=0)
-    except HarkError:
-        return refuse(
-            f"{folder}: the same signature is being run right now; wait for it, or change something"
-        )
+    except OSError as error:
+        return refuse(f"{folder}: cannot be written ({error.strerror})")
     if done >= job.cfg.train.steps:
         return warn(f"{folder}: is finished after {done} steps; the job would do nothing")
     return ok(f"{folder}: goes on after step {done}")

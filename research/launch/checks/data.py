@@ -61,7 +61,7 @@ def filters(job: Job) -> Said:
     if share == 0:
         return ok("nothing is left out")
     counts = ", ".join(f"{count:,} {reason}" for reason, count in speech.left_out.items())
-    said = f"{share:.1%} are left out (of {speech.asked:,} {counts})"
+    said = f"{share:.1%} are left out: {counts} (of {speech.asked:,})"
     if share <= DROPPED_WARN:
         return ok(said)
     verdict = refuse if share > DROPPED_REFUSE else warn
