@@ -198,6 +198,13 @@ def test_cutsets_are_read(tmp_path, zipped):
     assert list(stream.shards[0].clips(3, 5)) == found[3:5]
 
 
+def test_a_cut_may_leave_its_type_out(tmp_path):
+    cut = cuts_of(tmp_path, 1)[0].to_dict()
+    del cut["type"]
+    (clip,) = clips(one(write(tmp_path / "cuts.jsonl", cut)))
+    assert_heard(hear(clip)[1], 0.5, 0, 0.1)
+
+
 def test_a_shar_gives_its_audio_by_offset(tmp_path):
     folder = shar(tmp_path / "shar", [*cuts_of(tmp_path, 7), MonoCut("features", 0.0, 1.0, 0)])
     stream = one(folder)
@@ -253,6 +260,18 @@ def test_tars_are_read_by_any_of_their_names(tmp_path):
             assert_heard(hear(clip)[1], (k + 5) / 10, k)
     (folder / "tarred_audio_manifest.json").unlink()
     assert len(one(folder)) == 12
+
+
+def test_lines_of_all_tars_come_in_any_order(tmp_path):
+    folder = sharded(tmp_path / "set")
+    whole = folder / "tarred_audio_manifest.json"
+    found = whole.read_text().splitlines()
+    order = np.random.default_rng(0).permutation(12).tolist()
+    whole.write_text("".join(found[k] + "\n" for k in order))
+    stream = one(folder)
+    assert ids(stream) == [f"u{k}.flac" for k in sorted(order, key=lambda k: k // 4)]
+    for clip in clips(stream):
+        assert_heard(hear(clip)[1], clip.duration, round(clip.duration * 10) - 5)
 
 
 def test_segments_of_one_member_and_members_without_a_line(tmp_path):
@@ -698,9 +717,9 @@ def test_works_without_a_cache_folder(tmp_path, monkeypatch, caplog):
 
 
 def test_large_files_are_read_by_all_cores_to_the_same_end(tmp_path, monkeypatch):
-    path = write(
-        tmp_path / "m.jsonl", *[entry(f"é{k}.wav", 1 + k / 100, _skipme=k % 7 == 0) for k in range(200)]
-    )
+    entries = [entry(f"é{k}.wav", 1 + k / 100, _skipme=k % 7 == 0) for k in range(200)]
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in entries))
     whole = clips(one(path))
     assert len(whole) == 171
     monkeypatch.setattr(lines, "BLOCK", 7)
