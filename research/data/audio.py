@@ -83,7 +83,8 @@ def frames(source: str | bytes, name: str, offset: float, duration: float) -> Fr
             rate = file.samplerate
             begin, count = round(offset * rate), round(duration * rate)
             skip = begin if file.subtype in INEXACT else 0
-            file.seek(begin - skip)
+            if begin > skip:  # a seek to where the file stands would still cost the decoder a start
+                file.seek(begin)
             x = file.read(skip + count, dtype="float32", always_2d=True)[skip:]  # (N, channels)
     except FAILURES as error:
         missing = isinstance(source, str) and not Path(source).exists()
