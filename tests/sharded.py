@@ -77,8 +77,13 @@ def source_of(kind, train, ranks=None, *overrides):
 
 def read(source, count, step=0, state=()):
     """Ids of a rank's batches."""
+    return [ids for ids, _ in read_and_keep(source, count, step, state)]
+
+
+def read_and_keep(source, count, step=0, state=()):
+    """Ids of a rank's batches, each with what a checkpoint after it keeps."""
     batches = source.train(step, list(state))
-    found = [fed.batch.ids for fed in islice(batches, count)]
+    found = [(fed.batch.ids, source.state()) for fed in islice(batches, count)]
     batches.close()
     return found
 
@@ -89,7 +94,6 @@ def share(ranks, folder, trains, workers, count):
     told = {}
     for kind, train in trains.items():
         source, again = (source_of(kind, train, ranks, f"data.workers={workers}") for _ in range(2))
-        first = read(source, count)
-        state = source.state()
-        told[kind] = {"first": first, "state": state, "then": read(again, count, count, state)}
+        first, states = zip(*read_and_keep(source, count), strict=True)
+        told[kind] = {"first": first, "states": states, "then": read(again, count, count, states[-1])}
     (folder / f"{ranks.rank}.json").write_text(json.dumps(told))

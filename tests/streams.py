@@ -37,12 +37,12 @@ def stream(name, *sizes, share=1.0, tags=None, **facts):
     return Stream(name, shards, share, tags or {})
 
 
-def lanes_of(*streams, seed=0, **settings):
-    return Lanes(streams, Streams(**settings), seed)
+def lanes_of(*streams, seed=0, buffer=1, **settings):
+    return Lanes(streams, Streams(buffer=buffer, **settings), seed)
 
 
 def batches_of(*streams, seed=0, **settings):
-    cfg = Streams(**{"batch_seconds": 30.0, "buckets": 6, "buffer": 100, **settings})
+    cfg = Streams(**{"batch_seconds": 30.0, "buckets": 6, "buffer": 10, **settings})
     return Batches(Lanes(streams, cfg, seed), cfg, seed)
 
 

@@ -224,9 +224,14 @@ def test_bounds_that_leave_utterances_out_are_refused_and_rounding_does_not():
     batches_of(one, bounds=[5.0, 17.1], speed=Speed(prob=0.1, factors=[0.9]))
 
 
+def test_there_are_as_many_lanes_as_fill_their_buffers():
+    sizes = [lanes_of(stream("a", size), buffer=100, lanes=4).count for size in (1, 199, 200, 401, 9999)]
+    assert sizes == [1, 1, 2, 4, 4]
+
+
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_a_source_with_fewer_utterances_than_lanes_works(size):
-    batches = batches_of(stream("a", size), lanes=4)
+    batches = batches_of(stream("a", size), lanes=4, buffer=1)
     found = Counter(flat(names(portion.clips) for portion in islice(batches.read(), 40)))
     assert sorted(found) == everyone(stream("a", size))
 
@@ -254,14 +259,15 @@ def test_reading_goes_on_anywhere():
         assert second == wanted[cut + 1 : cut + 41 : 2]
 
 
-def test_lanes_take_the_same_buckets_in_turn():
+def test_lanes_take_the_same_buckets_in_turn_in_every_epoch():
     """So that ranks read audio of like length in every step."""
-    batches = batches_of(stream("a", 4000), lanes=2, buffer=500)
-    portions = list(islice(batches.read(), 100))
+    batches = batches_of(stream("a", 2000), lanes=2, buffer=500)
+    portions = list(islice(batches.read(), 1200))
     bucket = [np.searchsorted(batches.bounds, max(clip.duration for clip in p.clips)) for p in portions]
-    alike = sum(bucket[2 * k] == bucket[2 * k + 1] for k in range(50))
-    assert alike >= 45
-    assert len(set(bucket)) == 6
+    assert set(bucket) == set(range(6))
+    for number in (0, 1, 2):
+        steps = [k for k in range(0, 1200, 2) if {p.epoch for p in portions[k : k + 2]} == {number}][:50]
+        assert sum(bucket[k] == bucket[k + 1] for k in steps) >= 40
 
 
 def test_padding_is_near_that_of_a_plan():

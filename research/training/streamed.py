@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from research.config import Cut, Mix, Reverb, Speed, Streams, Training
+from research.config import Mix, Reverb, Speed, Streams, Training
 from research.contracts import Batch
 from research.data.plan import held_out, in_order
 from research.data.stream import Tally, once
@@ -73,8 +73,7 @@ class Streamed(Source):
         mine = torch.zeros(lanes, 2, dtype=torch.int64)
         for lane, place in enumerate(self.begun):
             last = self.done - 1 - (self.done - 1 - lane) % lanes  # of the lane's batches that were consumed
-            owner = (last - self.start) % ranks.size if last >= self.start else 0
-            if owner == ranks.rank:
+            if (last - self.start) % ranks.size == ranks.rank:
                 mine[lane] = torch.tensor(place)
         mine = mine.to(ranks.device)
         ranks.all_sum(mine)
@@ -117,6 +116,5 @@ class Streamed(Source):
 
 
 def still(data: Streams) -> Streams:
-    """The same without all that is drawn at random."""
-    cut = Cut.start if data.truncate is Cut.random else data.truncate
-    return replace(data, speed=Speed(), mix=Mix(), reverb=Reverb(), truncate=cut)
+    """The same without what is drawn at random, but for where a part lies: zeros draw the first."""
+    return replace(data, speed=Speed(), mix=Mix(), reverb=Reverb())

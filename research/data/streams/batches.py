@@ -26,6 +26,7 @@ class Batches:
     def __init__(self, lanes: Lanes, cfg: Streams, seed: int) -> None:
         self.lanes, self.cfg, self.seed = lanes, cfg, seed
         self.bounds, self.sizes = limits(lanes.durations(), cfg)
+        self.buffer = max(cfg.buffer, int(self.sizes.sum()))  # so that some bucket always fills a batch
 
     def read(
         self, start: int = 0, rank: int = 0, world: int = 1, begun: Sequence[Sequence[int]] = ()
@@ -70,9 +71,7 @@ class Batches:
             duration_bins=bounds,
             world_size=1,
             constraint=lhotse.FixedBucketBatchSizeConstraint([*bounds, math.inf], self.sizes.tolist()),
-            buffer_size=max(
-                self.cfg.buffer, int(self.sizes.sum())
-            ),  # so that some bucket always fills a batch
+            buffer_size=self.buffer,
             shuffle=True,
             rng=Shuffle((self.seed, epoch, lane)),
             bucket_rng=Turns(self.seed, first),

@@ -2,7 +2,8 @@
 
 A mixture of N utterances takes n_i = round(N * share_i) of stream i in each epoch: the next n_i of the stream's own
 endless sequence, which passes over it again and again, every time in another order. Without weights, therefore, an
-epoch has every utterance once. Lanes share the n_i, none having more than one utterance more than another.
+epoch has every utterance once. Lanes share the n_i, none having more than one utterance more than another; there are
+as many as can fill their buffers, for each ends its epochs with small batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ class Lanes:
                     f"{stream.name}: a share of {stream.share:.2g} in {total} utterances is less than one; "
                     "leave it out of data.train or give it more weight"
                 )
-        self.count = min(cfg.lanes, sum(self.counts))
+        self.count = max(1, min(cfg.lanes, sum(self.counts) // cfg.buffer))
 
     def clips(self, epoch: int, lane: int) -> Iterator[Clip]:
         """What a lane hears in an epoch; streams take turns at random."""
