@@ -26,7 +26,7 @@ RANKS = 2
 STEPS = 10_000
 
 
-def write(path: Path, lines: int) -> None:
+def write(path: Path, lines: int) -> dict[str, int]:
     """Lines of about 100 bytes; durations like those of read books: most of 12 to 16 s, none over 35 s."""
     rng = np.random.default_rng(0)
     usual, rest = rng.normal(14.6, 1.1, lines), rng.lognormal(2.0, 0.6, lines)
@@ -35,9 +35,10 @@ def write(path: Path, lines: int) -> None:
         for i, seconds in enumerate(durations.tolist()):
             name = f"train/{i % 997:03d}/{i % 89}/{i:08d}.flac"
             out.write(f'{{"audio_filepath": "{name}", "duration": {seconds}, "text": "so it was"}}\n')
+    return {"lines": lines, "bytes": path.stat().st_size}
 
 
-def scan(path: Path) -> dict[str, float]:
+def scan(path: Path, lines: int) -> dict[str, float]:
     from research.data.scan import rows_of
 
     before = time.perf_counter()
@@ -45,7 +46,7 @@ def scan(path: Path) -> dict[str, float]:
     return {"scan_s": round(time.perf_counter() - before, 2), "scan_peak_rss_mb": peak()}
 
 
-def plan(path: Path) -> dict[str, float]:
+def plan(path: Path, lines: int) -> dict[str, float]:
     before = time.perf_counter()
     from research.config import Data
     from research.data import manifest
@@ -93,16 +94,15 @@ def peak() -> int:
 def measure(lines: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path, env = Path(folder) / "train.jsonl", os.environ | {"XDG_CACHE_HOME": folder}
-        write(path, lines)
-        found: dict[str, Any] = {"lines": lines, "bytes": path.stat().st_size}
+        found: dict[str, Any] = {}
         for name in PARTS:
-            words = [sys.executable, __file__, "--part", name, "--manifest", str(path)]
+            words = [sys.executable, __file__, "--part", name, "--manifest", str(path), "--lines", str(lines)]
             done = subprocess.run(words, env=env, stdout=subprocess.PIPE, text=True, check=True)
             found |= json.loads(done.stdout)
     return found
 
 
-PARTS = {"scan": scan, "plan": plan}
+PARTS = {"write": write, "scan": scan, "plan": plan}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
@@ -112,4 +112,4 @@ if __name__ == "__main__":
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--manifest", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    print(json.dumps(PARTS[args.part](args.manifest) if args.part else measure(args.lines)))
+    print(json.dumps(PARTS[args.part](args.manifest, args.lines) if args.part else measure(args.lines)))
