@@ -16,7 +16,10 @@ from research.data.bins import Histogram, Part, equal, histogram, least_padding,
 from research.data.entry import parse, seconds_of
 from research.data.manifest import load
 from research.data.plan import Plan, bucket_bounds, by_budget
+from research.engine.gangs import start
 from research.errors import HarkError
+from research.training.loop import open_source
+from tests.sharded import as_shar, lines_of
 
 
 @pytest.fixture(autouse=True)
@@ -330,6 +333,32 @@ def test_tars_are_inputs(tmp_path, capsys):
                 tar.add(tmp_path / "x", f"manifest_{shard}-{i}.wav")
     run(capsys, str(folder))
     assert yaml.safe_load((tmp_path / "bins.yaml").read_text())["bounds"] == [1.0, 2.0, 4.0]
+
+
+def test_a_shar_is_an_input(speech, tmp_path, capsys):
+    shar = as_shar(speech["train"], tmp_path / "shar")
+    run(capsys, str(shar), "--out", "shar.yaml")
+    run(capsys, str(speech["train"]), "--out", "manifest.yaml")
+    of_shar, of_manifest = (
+        yaml.safe_load((tmp_path / name).read_text()) for name in ("shar.yaml", "manifest.yaml")
+    )
+    assert of_shar["bounds"] == pytest.approx(of_manifest["bounds"], abs=2e-3)
+    assert of_shar["made"]["utterances"] == of_manifest["made"]["utterances"] == 60
+
+
+@pytest.mark.parametrize("reader", ["manifest", "lhotse"])
+def test_only_training_must_fit_the_bins(speech, tmp_path, reader):
+    held_out = lines_of(speech["valid"])
+    limit = sorted(line["duration"] for line in held_out)[4]
+    short = [line for line in lines_of(speech["train"]) if line["duration"] <= limit]
+    (tmp_path / "short.jsonl").write_text("".join(json.dumps(line) + "\n" for line in short))
+    words = [f"data={reader}", f"data.bounds=[{limit}]", "data.sizes=[3]", f"data.valid=[{speech['valid']}]"]
+    words += ["data.workers=0", "data.reader=torch"]
+    source = open_source(compose_config([*words, "data.train=[short.jsonl]"]).config, start("cpu"))
+    heard = [name for _, batch in source.valid() for name in batch.ids]
+    assert len(set(heard)) == len(heard) == len(held_out)
+    with pytest.raises(HarkError, match=rf"data.bounds: the last is {limit:.2f} s, but an utterance lasts"):
+        open_source(compose_config([*words, f"data.train=[{speech['train']}]"]).config, start("cpu"))
 
 
 @pytest.mark.parametrize(
