@@ -10,7 +10,7 @@ from research.data.corpora.codec import Samples
 from research.data.manifest import Manifest
 
 PARTS = ".parts"
-WHERE = {"audio_filepath", "audio_filename", "duration", "offset", "id"}
+WHERE = {"audio_filepath", "audio_filename", "duration", "offset", "id"}  # keys that a layout writes anew
 
 
 class Piece(NamedTuple):

@@ -137,7 +137,7 @@ def agree(out: Path, inputs: Mapping[str, Any]) -> None:
     other = [key for key in inputs if inputs[key] != before.get(key)]
     if other:
         raise HarkError(
-            f"{out}: holds shards made with other {', '.join(other)}; choose another --out or delete it"
+            f"{out}: holds shards of another set (not the same {', '.join(other)}); choose another --out or delete it"
         )
 
 
