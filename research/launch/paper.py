@@ -126,6 +126,9 @@ def on_paper(*, cuda: bool, fused: bool) -> Iterator[torch.device]:
         stack.enter_context(patch("torch.autocast", borrow))
         stack.enter_context(patch("torch.clear_autocast_cache", clear))
         stack.enter_context(patch("torch.optim.optimizer._get_fused_kernels_supported_devices", devices))
+        stack.enter_context(
+            patch("torch.distributed.is_initialized", bool)
+        )  # one rank is alone, wherever it runs
         stack.enter_context(mode)
         stack.enter_context(Orders())
         yield META
