@@ -78,6 +78,7 @@ def test_the_file_says_how_it_was_made(found):
     assert made["command"].startswith("hark memory encoder=fastconformer_tiny")
     assert "cpu" in made["device"]
     assert len(made["buckets"]) == 2
+    assert max(bucket["peak_gb"] for bucket in made["buckets"]) * 0.95 < made["peak_gb"] <= made["limit_gb"]
     assert made["buckets"][-1]["bound"] == values["bounds"][-1]
     for bucket in made["buckets"]:
         assert 1 <= bucket["rows"] <= bucket["rows_that_fit"] <= 8
@@ -204,11 +205,11 @@ def worker():
 
 
 def test_a_trial_makes_the_optimizers_state_and_moves_nothing(worker):
-    assert worker.attempt(1, 1.0, 1, HUGE).outcome is Outcome.fits
+    assert worker.attempt([(1, 1.0)], 1, HUGE).outcome is Outcome.fits
     before = {name: value.clone() for name, value in worker.student.task.named_parameters()}
     batches = []
     worker.student.task.register_forward_pre_hook(lambda _, args: batches.append(args[0]))
-    answer = worker.attempt(2, 1.5, 2, HUGE)
+    answer = worker.attempt([(2, 1.5)], 2, HUGE)
     assert answer.time > 0
     assert len(batches) == 3 * 2  # steps, one of them to warm up, of two micro-batches
     assert all(batch.audio.x.shape == (2, 24_000) for batch in batches)
@@ -240,21 +241,22 @@ def test_errors_of_memory_mean_that_it_does_not_fit(worker, error, outcome):
     def fail(*_):
         raise error
 
-    worker.attempt(1, 1.0, 1, HUGE)
+    worker.attempt([(1, 1.0)], 1, HUGE)
     hook = worker.student.task.register_forward_pre_hook(fail)
-    assert worker.attempt(2, 1.0, 1, HUGE).outcome is outcome
+    assert worker.attempt([(2, 1.0)], 1, HUGE).outcome is outcome
+    assert not worker.student.optimizer.state  # it may have been half made
     hook.remove()
-    assert worker.attempt(2, 1.0, 1, HUGE).outcome is Outcome.fits
+    assert worker.attempt([(2, 1.0)], 1, HUGE).outcome is Outcome.fits
 
 
 def test_other_errors_are_not_taken_for_one_of_memory(worker):
     def fail(*_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    worker.attempt(1, 1.0, 1, HUGE)
+    worker.attempt([(1, 1.0)], 1, HUGE)
     worker.student.task.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="mat1"):
-        worker.attempt(2, 1.0, 1, HUGE)
+        worker.attempt([(2, 1.0)], 1, HUGE)
     assert not short_of_memory(ValueError("no"))
 
 
@@ -269,6 +271,15 @@ def test_a_worker_that_was_killed_is_replaced(base):
     assert bench.process.pid != first
     large = bench.measure(8, 4.0, 1, HUGE).peak
     assert bench.measure(1, 1.0, 1, HUGE).peak < large  # what a trial took is given back
+    bench.close()
+
+
+def test_batches_in_turn_take_what_the_largest_takes_or_more(base):
+    bench = Bench(compose_config(TINY).config, Team())
+    fits, peak = bench.in_turn([(1, 1.0), (8, 4.0), (3, 2.0)], HUGE)
+    assert fits
+    assert peak > base
+    assert bench.in_turn([(1, 1.0), (8, 4.0)], base + 5_000_000)[0] is False
     bench.close()
 
 

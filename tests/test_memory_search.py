@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from research.errors import HarkError
 from research.launch.memory import read_bytes
-from research.launch.search import candidates, choose, largest, merge, search
+from research.launch.search import Found, candidates, choose, largest, merge, search, take_turns
 from research.launch.trial import Trial
 
 rows = st.integers(1, 5000)
@@ -136,13 +136,40 @@ def test_merging_changes_no_utterances_batch_and_keeps_the_top(pairs):
     bounds, sizes = map(list, zip(*sorted(pairs), strict=True))
     fewer, their_sizes = merge(bounds, sizes)
     assert fewer[-1] == bounds[-1]
-    assert all(a != b for a, b in itertools.pairwise(their_sizes))
+    for (low, size), (high, other) in itertools.pairwise(zip(fewer, their_sizes, strict=True)):
+        assert size != other or (size > 1 and low < 0.9 * high)
 
     def size_of(seconds, bounds, sizes):
         return next(size for bound, size in zip(bounds, sizes, strict=True) if seconds <= bound)
 
     for bound in bounds:
         assert size_of(bound, fewer, their_sizes) == size_of(bound, bounds, sizes)
+
+
+def test_what_is_merged_pads_little():
+    assert merge([1.0, 2.0, 5.0], [1, 1, 1]) == ([5.0], [1])
+    assert merge([8.0, 8.5, 9.0, 9.5, 10.0], [2] * 5) == ([8.5, 10.0], [2, 2])
+    assert merge([1.0, 5.0], [2, 2]) == ([1.0, 5.0], [2, 2])
+
+
+def curve(*peaks):
+    return [Trial(peak, 1.0, peak, fits=True, time=1.0) for peak in peaks]
+
+
+def test_batches_that_do_not_fit_in_turn_lose_the_largest_first():
+    found = [Found(1.0, 90, curve(30, 60, 90)), Found(2.0, 80, curve(20, 40, 80)), Found(3.0, 70, curve(70))]
+    tried = []
+
+    def within(most):
+        return lambda chosen: tried.append([trial.rows for trial in chosen]) or sum(tried[-1]) <= most
+
+    taken = take_turns(found, within(150))
+    assert [one.chosen.rows for one in taken] == [30, 40, 70]
+    assert tried[0] == [90, 80, 70]
+    assert tried[1] == [60, 80, 70]
+    assert [one.bound for one in taken] == [1.0, 2.0, 3.0]
+    assert take_turns(found, within(1000)) == found
+    assert take_turns(found, within(119)) is None  # 30 + 20 + 70 is the least there is
 
 
 @pytest.mark.parametrize(

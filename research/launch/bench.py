@@ -10,10 +10,11 @@ from research.config import Config
 from research.errors import HarkError
 from research.launch.team import Team
 from research.launch.trial import Trial
-from research.launch.worker import Answer, Outcome, Place, serve
+from research.launch.worker import Answer, Batches, Outcome, Place, serve
 
 PAUSE = 0.005  # s between two looks at the memory of a worker
-GRACE = 10.0  # s that a worker which has hung up may take to end
+GRACE = 5.0  # s that a worker may take to end by itself
+ROUNDS = 1  # of batches that take turns, after one to warm up
 FULL = (Outcome.full, Outcome.ruined)
 
 
@@ -45,24 +46,37 @@ class Bench:
 
         All ranks call this. HarkError: the config is wrong; RuntimeError: a step fails, and not for want of memory.
         """
+        fits, peak, time = self.agree(self.ask([(rows, seconds)], steps, limit))
+        return Trial(rows, seconds, peak, fits, time)
+
+    def in_turn(self, batches: Batches, limit: int) -> tuple[bool, int]:
+        """Do steps of batches that take turns; give whether they fit, and their peak in bytes. All ranks call this."""
+        fits, peak, _ = self.agree(self.ask(batches, ROUNDS, limit))
+        return fits, peak
+
+    def ask(self, batches: Batches, steps: int, limit: int) -> list[Answer]:
+        """Give the answers of all ranks' workers; they are ended where they cannot go on together."""
         if self.process is None:
             self.start()
-        self.pipe.send((rows, seconds, steps, limit))
+        self.pipe.send((batches, steps, limit))
         mine = self.watch(limit)
         if mine.outcome is not Outcome.fits:
             self.team.alarm()
         told = self.team.gather((mine.outcome.value, mine.peak, mine.time, mine.said))
         answers = [Answer(Outcome(outcome), peak, time, said) for outcome, peak, time, said in told]
-        if any(answer.outcome is Outcome.ruined for answer in answers) or (
-            self.team.size > 1 and any(answer.outcome is not Outcome.fits for answer in answers)
-        ):
+        harmless = (Outcome.fits, Outcome.full) if self.team.size == 1 else (Outcome.fits,)
+        if any(answer.outcome not in harmless for answer in answers):
             self.stop()
+        return answers
+
+    def agree(self, answers: list[Answer]) -> tuple[bool, int, float | None]:
+        """Give the worst of the answers: whether it fits, bytes, s per step."""
         peak = max(answer.peak for answer in answers)
         if any(answer.outcome in FULL for answer in answers):
-            return Trial(rows, seconds, peak, fits=False, time=None)
+            return False, peak, None
         for answer in answers:
             settle(answer)
-        return Trial(rows, seconds, peak, fits=True, time=max(answer.time or 0.0 for answer in answers))
+        return True, peak, max(answer.time or 0.0 for answer in answers)
 
     def watch(self, limit: int) -> Answer:
         """Wait for the worker's answer; kill it when it takes more of the host's memory than it may."""
@@ -100,6 +114,10 @@ class Bench:
             return 0
 
     def close(self) -> None:
+        """Let the worker end when it is at the end of its step, or end it."""
+        if self.process is not None:
+            self.pipe.close()
+            self.process.join(GRACE)
         self.stop()
 
     def stop(self) -> int | None:

@@ -43,11 +43,14 @@ class Kept:
         return int(self.lines[0]["limit"]) if self.lines else None
 
     def find(self, rows: int, seconds: float, steps: int) -> Trial | None:
-        """Give a trial of this size; one that fitted counts if it took as many steps."""
-        for line in reversed(self.lines):
-            trial = Trial(**line["trial"])
-            if trial[:2] == (rows, seconds) and (line["steps"] >= steps or not trial.fits):
-                return trial
+        """Give the trial of this size, and of as many steps, if there was one."""
+        for line in self.lines:
+            if (
+                line["steps"] == steps
+                and line["trial"]["rows"] == rows
+                and line["trial"]["seconds"] == seconds
+            ):
+                return Trial(**line["trial"])
         return None
 
     def add(self, trial: Trial, steps: int, limit: int) -> None:

@@ -1,7 +1,7 @@
 """Batch sizes of buckets, by whatever measures a step: for real, on paper, or made up. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from research.launch.trial import Trial
 
@@ -9,6 +9,7 @@ Measure = Callable[[int, float, int], Trial]  # rows, seconds, steps that are ti
 
 TOLERANCE = 0.05  # of the rows that fit: a search ends there
 SLACK = 0.02  # of the throughput: what a smaller batch may lose
+WIDTH = 0.1  # of a bound: buckets so close are one when their batches are equal
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class Found:
     bound: float  # s, upper
     largest: int  # rows that fit; 0: not even one does
     curve: list[Trial]  # batches of up to `largest` rows, rising
+
+    @property
+    def fitting(self) -> list[Trial]:
+        return [trial for trial in self.curve if trial.fits]
 
     @property
     def chosen(self) -> Trial | None:
@@ -92,8 +97,33 @@ def speed(trial: Trial) -> float:
     return trial.rows * trial.seconds / trial.time if trial.time else 0.0
 
 
+def take_turns(found: Sequence[Found], fits: Callable[[list[Trial]], bool]) -> list[Found] | None:
+    """Give up the largest batches until all of them fit when they take turns; None if even the smallest do not.
+
+    One by one is not enough: a batch leaves memory in pieces that the next, of another length, cannot use.
+    """
+    taken = list(found)
+    while not fits([one.chosen for one in taken if one.chosen]):
+        larger = [one.chosen.peak for one in taken if one.chosen and one.chosen != one.fitting[0]]
+        if not larger:
+            return None
+        taken = [under(one, max(larger)) for one in taken]
+    return taken
+
+
+def under(found: Found, cap: int) -> Found:
+    """Leave out of the curve what takes `cap` bytes or more, but not its smallest batch."""
+    return replace(found, curve=[trial for trial in found.fitting if trial.peak < cap] or found.fitting[:1])
+
+
 def merge(bounds: Sequence[float], sizes: Sequence[int]) -> tuple[list[float], list[int]]:
-    """Make one bucket of neighbours of equal size; the upper bound of the longest stays."""
-    after = [*sizes[1:], 0]
-    kept = [(bound, size) for bound, size, other in zip(bounds, sizes, after, strict=True) if size != other]
+    """Make one bucket of neighbours of equal size, where that pads little; the upper bound of the longest stays.
+
+    It pads nothing in batches of one row, and at most `WIDTH` of the rest: more would cost more than it is worth.
+    """
+    kept = [(bounds[-1], sizes[-1])]
+    for bound, size in list(zip(bounds, sizes, strict=True))[-2::-1]:
+        top, its = kept[0]
+        if size != its or (size > 1 and bound < (1 - WIDTH) * top):
+            kept.insert(0, (bound, size))
     return [bound for bound, _ in kept], [size for _, size in kept]

@@ -6,6 +6,7 @@ import signal
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import Random
 from typing import Any, Protocol
 
 import yaml
@@ -21,9 +22,10 @@ from research.launch.devices import find_device
 from research.launch.kept import Kept, key_of
 from research.launch.outcome import facts_of, refuse, show, tell
 from research.launch.predict import predict
-from research.launch.search import Found, merge, search
+from research.launch.search import Found, merge, search, take_turns
 from research.launch.team import Team
 from research.launch.trial import Trial
+from research.launch.worker import Batches
 from research.model import check
 
 
@@ -34,6 +36,8 @@ class Judge(Protocol):
     memory: int  # bytes that there are; 0: unknown
 
     def measure(self, rows: int, seconds: float, steps: int, limit: int) -> Trial: ...
+
+    def in_turn(self, batches: Batches, limit: int) -> tuple[bool, int]: ...
 
     def close(self) -> None: ...
 
@@ -49,6 +53,11 @@ class Paper:
         """Predict a step. What the device takes beside tensors counts as well."""
         found = predict(self.cfg, rows, seconds, self.name)
         return Trial(rows, seconds, found.needed, found.needed <= limit, found.seconds)
+
+    def in_turn(self, batches: Batches, limit: int) -> tuple[bool, int]:
+        """What a device leaves in pieces is in every prediction."""
+        peak = max(self.measure(rows, seconds, 1, limit).peak for rows, seconds in batches)
+        return peak <= limit, peak
 
     def close(self) -> None:
         """Nothing is open."""
@@ -87,11 +96,11 @@ def find_sizes(args: argparse.Namespace) -> int:
         judge = Paper(composed.config, args.predict) if args.predict else Bench(composed.config, team)
         with closing(judge):
             trials = prepare(args, composed, judge, team, console)
-            found = look(args, composed.config, bounds, trials)
+            found, peak = turns(look(args, composed.config, bounds, trials), composed.config, trials)
     except KeyboardInterrupt:
         console.print("stopped; what was tried is kept, the same command goes on")
         return 128 + signal.SIGINT
-    finish(args, composed.config, found, trials)
+    finish(args, composed.config, found, peak, trials)
     return 0
 
 
@@ -126,11 +135,39 @@ def look(args: argparse.Namespace, cfg: Config, bounds: list[float], trials: Tri
     return found[::-1]
 
 
-def finish(args: argparse.Namespace, cfg: Config, found: list[Found], trials: Trials) -> None:
-    """Show the table and write the file."""
-    steps = trials.team.size * cfg.train.accumulate
-    trials.console.print(show(found, steps))
+def turns(found: list[Found], cfg: Config, trials: Trials) -> tuple[list[Found], int]:
+    """Make sure that the batches fit in turn; give them, and their peak in bytes. HarkError: they, or one, do not."""
+    steps, peaks = trials.team.size * cfg.train.accumulate, [0]
+
+    def fits(chosen: list[Trial]) -> bool:
+        with trials.console.status("trying all buckets in turn"):
+            fit, peak = trials.judge.in_turn(mixed(chosen), trials.limit)
+        peaks.append(peak)
+        told = "" if fit else ": too much, without the largest"
+        trials.console.print(f"in turn {peak / 1e9:.2f} GB{told}")
+        return fit
+
+    taken = take_turns(found, fits) if all(one.chosen for one in found) else found
+    trials.console.print(show(taken or found, steps))
     refuse(found, cfg, trials.limit)
+    if taken is None:
+        raise HarkError(
+            f"every batch fits into {trials.limit / 1e9:.2f} GB, but not all in turn; nothing was written. "
+            "Type a larger --limit, or a smaller data.max_seconds"
+        )
+    return taken, peaks[-1]
+
+
+def mixed(chosen: list[Trial]) -> Batches:
+    """Order batches as training has them: of any bucket, and not always full length."""
+    batches = [(trial.rows, part * trial.seconds) for part in (1.0, 0.9) for trial in chosen]
+    Random(0).shuffle(batches)
+    return batches
+
+
+def finish(args: argparse.Namespace, cfg: Config, found: list[Found], peak: int, trials: Trials) -> None:
+    """Write the file."""
+    steps = trials.team.size * cfg.train.accumulate
     bounds, sizes = merge([one.bound for one in found], [one.chosen.rows for one in found if one.chosen])
     made: dict[str, Any] = {
         "command": shlex.join(["hark", "memory", *args.overrides]),
@@ -138,6 +175,7 @@ def finish(args: argparse.Namespace, cfg: Config, found: list[Found], trials: Tr
         "device": trials.judge.device,
         "ranks": trials.team.size,
         "limit_gb": round(trials.limit / 1e9, 3),
+        "peak_gb": round(peak / 1e9, 3),
         "buckets": [facts_of(one, steps) for one in found],
     }
     if trials.team.rank == 0:

@@ -11,7 +11,7 @@ import time
 import traceback
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import repeat
+from itertools import product, repeat
 from multiprocessing.connection import Connection
 
 import psutil
@@ -45,6 +45,9 @@ SHORT_OF_MEMORY = (  # what torch says, and libraries that allocate beside it
 )
 
 
+Batches = list[tuple[int, float]]  # rows and seconds of each
+
+
 class Outcome(Enum):
     fits = "fits"
     full = "full"  # it does not fit
@@ -74,7 +77,7 @@ class Place:
 
 
 def serve(pipe: Connection, cfg: Config, environment: dict[str, str]) -> None:
-    """Say where this is, then do the trials that come, (rows, seconds, steps, limit), while anybody asks."""
+    """Say where this is, then do the trials that come, (batches, steps, limit), while anybody asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that watches
     os.environ.update(environment)
     try:
@@ -110,22 +113,24 @@ class Worker:
         self.cfg, self.ranks = replace(cfg, optimizer=replace(cfg.optimizer, lr=0.0)), ranks
         self.student: Student | None = None
 
-    def attempt(self, rows: int, seconds: float, steps: int, limit: int) -> Answer:
-        """Do a step to warm up and `steps` more, and leave nothing of them behind.
+    def attempt(self, batches: Batches, steps: int, limit: int) -> Answer:
+        """Do a step of each batch to warm up and `steps` more, and leave nothing of them behind.
 
         `full` or `ruined`: the memory of the device, or `limit` bytes of a GPU, did not do.
         """
-        answer = self.tried(rows, seconds, steps, limit)
+        answer = self.tried(batches, steps, limit)
         if self.student is not None:
+            if answer.outcome is not Outcome.fits:  # it may have been making the optimizer's state
+                self.student.optimizer.state.clear()
             release(self.student)
         return answer
 
-    def tried(self, rows: int, seconds: float, steps: int, limit: int) -> Answer:
+    def tried(self, batches: Batches, steps: int, limit: int) -> Answer:
         try:
             hold(self.ranks.device, limit)
             if self.student is None:
                 self.student = student_of(self.cfg, self.ranks)
-            return steps_of(self.student, rows, seconds, steps)
+            return steps_of(self.student, batches, steps)
         except (RuntimeError, MemoryError) as error:
             if not short_of_memory(error):
                 raise
@@ -151,12 +156,12 @@ def student_of(cfg: Config, ranks: Ranks) -> Student:
     return Student(task, wrap(task, ranks), augment, adamw, ranks, cfg)
 
 
-def steps_of(student: Student, rows: int, seconds: float, steps: int) -> Answer:
-    """Do the steps 0 to `steps`, each with the draws that it has in training; time all but the first."""
+def steps_of(student: Student, batches: Batches, steps: int) -> Answer:
+    """Do the steps 0 to `steps` of every batch, in turn, each with the draws of that step; time all but the first."""
     device = student.ranks.device
-    fed = Fed(full_batch(student.cfg, rows, seconds), rows * seconds, Stat(torch.tensor(0.0)))
     bag, times = StatBag(device), []
-    for step in range(1 + steps):
+    for step, (rows, seconds) in product(range(1 + steps), batches):
+        fed = Fed(full_batch(student.cfg, rows, seconds), rows * seconds, Stat(torch.tensor(0.0)))
         begin = time.perf_counter()
         outcome = train_step(student, repeat(fed), step, bag, stop=False)
         if device.type == "cuda":
@@ -168,7 +173,7 @@ def steps_of(student: Student, rows: int, seconds: float, steps: int) -> Answer:
                 "state is made; type train.precision=fp32, or look for what divides by nothing"
             )
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    return Answer(Outcome.fits, peak, statistics.median(times[1:]))
+    return Answer(Outcome.fits, peak, statistics.median(times[len(batches) :]))
 
 
 def release(student: Student) -> None:
