@@ -110,7 +110,7 @@ class Streams(Data):
     temperature: float = 1.0  # of the shares of a group's sources: 1 as they are, more evens them out
     quadratic_seconds: float = 0.0  # an utterance of d seconds counts as d + d^2 / this; 0: as d
     max_rows: int = 0  # per batch; 0: any
-    keep: dict[str, Any] = field(default_factory=dict)  # only lines whose key has this value, or one of these
+    keep: Any = None  # {key: value}: only lines whose key has this value, or one of these
     channel: Any = "average"  # or a number from 0, or the key of the line that holds it
     window_seconds: float = 0.0  # cut longer utterances into windows; 0: not
     window_hop: float = 0.0  # s between their starts; 0: window_seconds

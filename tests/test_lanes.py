@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.config import Cut, Speed
-from research.data.plan import Plan
+from research.data.streams.batches import padding
 from research.data.streams.lanes import Course
 from research.data.streams.slices import DRAWS, Slices
 from research.errors import HarkError
@@ -179,6 +179,7 @@ def test_a_filter_that_leaves_nothing_is_an_error():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
+        ({"keep": "en"}, r"data.keep=en: must be values of keys, as \{lang:\[en,de\]\}"),
         ({"lanes": 0}, "data.lanes=0: must be at least 1"),
         ({"truncate_seconds": -1.0}, "data.truncate_seconds=-1: must be at least 0"),
         ({"window_hop": 1.0}, "data.window_hop=1: needs data.window_seconds"),
@@ -270,13 +271,16 @@ def test_lanes_take_the_same_buckets_in_turn_in_every_epoch():
         assert sum(bucket[k] == bucket[k + 1] for k in steps) >= 40
 
 
-def test_padding_is_near_that_of_a_plan():
-    one = stream("a", 4000)
-    batches = batches_of(one, buckets=20, lanes=2, buffer=1000)
-    held = [[clip.duration for clip in portion.clips] for portion in epoch_of(batches, 0)]
-    padding = 1 - sum(map(sum, held)) / sum(len(rows) * max(rows) for rows in held)
-    plan = Plan(one.durations.astype(float), batches.bounds, batches.sizes)
-    assert padding < plan.padding() + 0.02
+def test_more_buckets_make_less_padding():
+    batches = [
+        batches_of(stream("a", 4000), buckets=buckets, lanes=2, buffer=1000) for buckets in (4, 10, 25)
+    ]
+    found = [padding(epoch_of(each, 0)) for each in batches]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < 0.05
+    rows = [[clip.duration for clip in portion.clips] for portion in epoch_of(batches[0], 0)]
+    held = sum(len(durations) * max(durations) for durations in rows)
+    assert found[0] == pytest.approx(1 - sum(flat(rows)) / held)
 
 
 def test_a_long_buffer_is_made_where_batches_need_it():

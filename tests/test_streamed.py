@@ -140,7 +140,16 @@ def test_the_summary_tells_every_source(speech, trains):
     assert facts["left_out"] == {"over 2.5 s": 2 * long}
     assert 0 < facts["padding"] < 0.5
     assert json.loads(json.dumps(facts)) == facts
-    assert source.summary().row_count == 3 + 4
+    assert source.summary().row_count == 3 + 5
+
+
+def test_what_is_kept_is_typed_as_values_of_keys(speech):
+    lines = lines_of(speech["train"])
+    words = [line["word"] for line in lines[:3]]
+    source = source_of("lhotse", speech["train"], None, f"data.keep={{word:[{','.join(words)}]}}")
+    wanted = {line["id"] for line in lines if line["word"] in words}
+    assert set(flat(read(source, 12))) == wanted
+    assert source.facts()["kept"] == pytest.approx(len(wanted) / 60, abs=0.1)
 
 
 def test_another_number_of_lanes_than_was_kept_is_refused(trains):

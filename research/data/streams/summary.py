@@ -49,7 +49,8 @@ class StreamSummary:
         table.add_section()
         facts = {
             "durations": f"{self.shortest:.2f} to {self.longest:.2f} s",
-            "an epoch": f"{self.epoch:,} in {self.lanes} lanes",
+            "an epoch": f"{self.epoch:,}",
+            "lanes": f"{self.lanes}",
             "buckets": f"{self.buckets}",
             "padding": f"about {self.padding:.1%}",
         }
