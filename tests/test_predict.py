@@ -41,7 +41,7 @@ def test_peak_is_what_torch_measures(rows, seconds, overrides):
     cfg = config(overrides)
     gc.collect()
     measured = measure(cfg, rows, seconds, "cpu")
-    assert predict(cfg, rows, seconds).peak == pytest.approx(measured, rel=0.1)
+    assert predict(cfg, rows, seconds).peak == pytest.approx(measured, rel=0.05)
 
 
 def test_parts_add_up():

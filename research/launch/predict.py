@@ -120,9 +120,12 @@ def feed(cfg: Config, rows: int, seconds: float) -> Iterator[Fed]:
     """The same batch without end: (rows, seconds * rate) without padding or values."""
     size = round(seconds * cfg.data.sample_rate)
     lengths = torch.full((rows,), size)
-    audio, noise = (Seq(torch.empty(rows, size, device=META), lengths) for _ in range(2))  # (B, N)
-    batch = Batch.clean(audio, noise=noise if cfg.data.noise else None, ids=[str(row) for row in range(rows)])
-    del noise
+
+    def sound() -> Seq:
+        return Seq(torch.empty(rows, size, device=META), lengths)  # (B, N)
+
+    ids = [str(row) for row in range(rows)]
+    batch = Batch.clean(sound(), noise=sound() if cfg.data.noise else None, ids=ids)
     while True:
         yield Fed(batch, rows * seconds, Stat(torch.zeros(())))
 
