@@ -332,6 +332,13 @@ def test_what_is_not_meant_is_warned_of(speech, tmp_path, monkeypatch):
         assert part in found[name][1]
 
 
+def test_lanes_that_ranks_cannot_share_evenly_are_warned_of(speech, tmp_path):
+    two = [*SMALL, *base(speech, tmp_path), "data=lhotse", "cluster.per_node=2"]
+    assert verdicts(two)["lanes"][0] == "warn"
+    assert "1 lanes are no multiple of the 2 ranks" in verdicts(two)["lanes"][1]
+    assert "lanes" not in verdicts([*two, "data.buffer=10"])
+
+
 def test_the_command_refuses_in_one_line_unless_forced(speech, tmp_path, capsys):
     overrides = [*SMALL, *base(speech, tmp_path), "checkpoint.keep_last=10000000", "cluster.memory_gb=0.1"]
     assert main(["preflight", *overrides]) == 2

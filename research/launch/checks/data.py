@@ -9,6 +9,7 @@ from research.data.streams.sources import open_streams
 from research.launch.checks.job import Job, Said, ok, refuse, warn
 from research.launch.checks.manifest import manifest_of
 from research.launch.checks.plan import buckets, plan_of, speech_of
+from research.launch.checks.streams import lanes_of
 from research.training.streamed import still
 
 DROPPED_WARN, DROPPED_REFUSE = 0.05, 0.5  # shares: limits trim a corpus; what halves it is a slip
@@ -89,9 +90,9 @@ def bins(job: Job) -> Said:
 def lanes(job: Job) -> Said | None:
     """Whether ranks get batches of like length."""
     cfg = job.cfg.data
-    if not isinstance(cfg, Streams) or cfg.lanes % job.world == 0:
+    if not isinstance(cfg, Streams) or (count := job.get(lanes_of).count) % job.world == 0:
         return None
     return warn(
-        f"data.lanes={cfg.lanes} is no multiple of the {job.world} ranks: in a step they get audio of unlike length, "
-        f"and wait for each other; type data.lanes={-(-cfg.lanes // job.world) * job.world}"
+        f"{count} lanes are no multiple of the {job.world} ranks: in a step these get audio of unlike length, and wait "
+        f"for each other; raise data.lanes={cfg.lanes}, or lower data.buffer={cfg.buffer} for small data"
     )

@@ -17,12 +17,18 @@ from research.launch.checks.job import Job
 from research.launch.checks.speech import Speech
 
 
-def of_streams(job: Job, data: Streams) -> Speech:
-    seed = job.cfg.run.seed
+def lanes_of(job: Job) -> Lanes:
+    """Open all sources; HarkError as in the run."""
+    data = job.cfg.data
+    assert isinstance(data, Streams)
     if not data.train:
         raise HarkError("no source is named: data.train=[path/to/train.jsonl]")
-    streams, rng = open_streams(data.train, data), np.random.default_rng(seed)
-    lanes = Lanes(streams, data, seed)
+    return Lanes(open_streams(data.train, data), data, job.cfg.run.seed)
+
+
+def of_streams(job: Job, data: Streams) -> Speech:
+    lanes, seed = job.get(lanes_of), job.cfg.run.seed
+    streams, rng = lanes.streams, np.random.default_rng(seed)
     loader = StreamLoader(replace(data, headers=False), streams, None, seed)  # of noise and rooms
     whole = list(drawn(streams, lanes.counts, job.sample, rng))
     clips = [
