@@ -20,8 +20,8 @@ from research import runs
 from research.data import torch_reader
 from research.data.features import FACTS, LABELS, MANIFEST
 from research.data.loader import Loader
+from research.data.pieces import progress
 from research.data.plan import Item
-from research.data.scan import progress
 from research.data.stream import ENOUGH, once
 from research.engine import bindings, pipeline
 from research.engine.gangs import Ranks, start
