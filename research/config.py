@@ -105,7 +105,7 @@ class Streams(Data):
 
     train: list[Any] = field(default_factory=list)  # sources: paths or mappings
     valid: list[Any] = field(default_factory=list)
-    lanes: int = 4  # parts of the data, shuffled and batched on their own; fewer where one would not fill its buffer
+    lanes: int = 4  # parts of the data, shuffled and batched apart; fewer where one would not fill its buffer
     buffer: int = 5000  # utterances of a lane that wait in its buckets: the reach of the shuffling
     temperature: float = 1.0  # of the shares of a group's sources: 1 as they are, more evens them out
     quadratic_seconds: float = 0.0  # an utterance of d seconds counts as d + d^2 / this; 0: as d
