@@ -1,47 +1,24 @@
-import json
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+"""Manifests: what is read of them, what is left out, and what is wrong in them."""
 
-import numpy as np
 import pytest
-import soundfile
 
 from research.config import Data
 from research.data import manifest as manifests
-from research.data import pieces, scan
 from research.data.manifest import load, load_noise
 from research.data.plan import Plan, by_budget
 from research.data.summary import summarize
 from research.errors import HarkError
+from tests.tones import A, tone, tones_in, write
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "hark" / "manifests"
-
-
-def tone(path: Path, seconds: float, rate: int = 16_000, channels: int = 1) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wave = 0.3 * np.sin(np.arange(round(seconds * rate)) * 0.05)
-    soundfile.write(path, np.stack([wave] * channels, 1), rate)
-    return path
-
-
-def write(path: Path, *lines: dict | str) -> Path:
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
-    return path
 
 
 @pytest.fixture
 def folder(tmp_path):
-    tone(tmp_path / "a.wav", 2.0)
-    tone(tmp_path / "deep" / "b.flac", 3.0, 22_050, 2)
-    return tmp_path
-
-
-A = {"audio_filepath": "a.wav", "duration": 2.0}
+    return tones_in(tmp_path)
 
 
 def test_reads_paths_ids_and_everything_else(folder, monkeypatch):
@@ -176,117 +153,6 @@ def test_strict_refuses_other_rates_and_channels(folder):
     assert len(load([path], Data(strict=True))) == 2
 
 
-def test_the_cache_answers_without_reading_anything(folder, cache, monkeypatch):
-    path = write(folder / "m.jsonl", A, {"audio_filepath": "deep/b.flac", "duration": 3.0})
-    first = load([path], Data())
-    assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(scan, "scan", None)
-    monkeypatch.setattr(scan.audio, "header", None)
-    assert (load([path], Data()).rows == first.rows).all()
-
-
-@pytest.mark.parametrize("harm", [b"", b"rubbish", None])
-def test_a_broken_cache_is_made_again(folder, cache, harm):
-    path = write(folder / "m.jsonl", A)
-    first = load([path], Data())
-    (file,) = cache.iterdir()
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2] if harm is None else harm)
-    assert (load([path], Data()).rows == first.rows).all()
-    assert len(file.read_bytes()) == len(whole)
-
-
-def test_a_changed_manifest_is_read_again(folder, cache):
-    path = write(folder / "m.jsonl", A)
-    assert load([path], Data()).durations.tolist() == [2.0]
-    write(path, A | {"duration": 1.5})
-    assert load([path], Data()).durations.tolist() == [1.5]
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_manifest_that_changes_while_in_use_is_refused(folder):
-    path = write(folder / "m.jsonl", A)
-    found = load([path], Data())
-    write(path, A | {"duration": 1.5})  # the same bytes but one
-    with pytest.raises(HarkError, match=r"m.jsonl: changed while it was in use"):
-        found.extra(0)
-    again = load([path], Data())
-    assert again.extra(0)["duration"] == 1.5
-    path.write_text("x" * path.stat().st_size)
-    with pytest.raises(HarkError, match=r"m.jsonl: changed while it was in use"):
-        again.extra(0)
-
-
-def test_works_without_a_cache_folder(folder, monkeypatch, caplog):
-    (folder / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
-    assert len(load([write(folder / "m.jsonl", A)], Data())) == 1
-    assert "cannot be written" in caplog.text
-
-
-def test_headers_can_wait(folder):
-    path = write(folder / "m.jsonl", A, {"audio_filepath": "gone.wav", "duration": 2.0})
-    assert len(load([path], Data(), headers=False)) == 2
-    with pytest.raises(HarkError, match=r"gone.wav: is missing"):
-        load([path], Data())
-
-
-def test_headers_are_saved_block_by_block(folder, monkeypatch):
-    monkeypatch.setattr(scan, "BLOCK", 4)
-    lines = [A | {"id": str(i), "duration": 1 + i / 100} for i in range(21)]
-    path = write(folder / "m.jsonl", *lines)
-    saves = []
-    monkeypatch.setattr(scan, "save", lambda *_: saves.append(1))
-    found = load([path], Data())
-    assert (found.rows["rate"] == 16_000).all()
-    assert len(saves) == 1 + 6
-
-
-@pytest.mark.parametrize("size", [1, 60, 100, 1000])
-@pytest.mark.parametrize("end", ["", "\n", "\n\n  "])
-def test_long_manifests_are_read_in_pieces(folder, monkeypatch, size, end):
-    lines = [
-        json.dumps(A | {"id": str(i), "text": "\u00e4" * (i % 7)}, ensure_ascii=False) for i in range(21)
-    ]
-    lines.insert(7, "")
-    path = folder / "m.jsonl"
-    path.write_text("\n".join(lines) + end)
-    whole = load([path], Data()).rows
-    monkeypatch.setattr(pieces, "SIZE", size)
-    found = scan.scan(path)
-    assert (
-        found[["duration", "key", "start", "size", "line"]]
-        == whole[["duration", "key", "start", "size", "line"]]
-    ).all()
-    assert found["line"].tolist() == [*range(1, 8), *range(9, 23)]
-    with path.open("rb") as file:
-        assert [scan.line_at(file.fileno(), row)["id"] for row in found] == [str(i) for i in range(21)]
-    path.write_text("\n".join([*lines[:9], "{", *lines[9:], "}"]) + end)
-    with pytest.raises(HarkError, match=r"m.jsonl:10: is not a JSON object \(and 1 more\)"):
-        scan.scan(path)
-
-
-def test_interrupted_header_reading_goes_on(folder, monkeypatch):
-    monkeypatch.setattr(scan, "BLOCK", 4)
-    path = write(folder / "m.jsonl", *[A | {"id": str(i)} for i in range(8)])
-    looked = []
-
-    def header(where):
-        looked.append(where)
-        if len(looked) == 6:
-            raise KeyboardInterrupt
-        return real(where)
-
-    real = scan.audio.header
-    monkeypatch.setattr(scan.audio, "header", header)
-    monkeypatch.setattr(scan, "THREADS", 1)
-    with pytest.raises(KeyboardInterrupt):
-        load([path], Data())
-    looked.clear()
-    assert len(load([path], Data())) == 8
-    assert len(looked) == 4
-
-
 def test_equal_hashes_of_different_ids_are_no_error(folder, monkeypatch):
     found = load([write(folder / "m.jsonl", A | {"id": "one"}, A | {"id": "two"})], Data())
     found.rows["key"] = 7
@@ -310,14 +176,3 @@ def test_the_summary_tells_what_is_done_to_the_data(folder):
     cells = [cell for column in told.table().columns for cell in column.cells]
     assert "resampled from 8,000 Hz" in cells
     assert "left out: under 0.1 s" in cells
-
-
-def test_threads_share_one_open_manifest(folder):
-    found = load([write(folder / "m.jsonl", *[A | {"id": str(i)} for i in range(64)])], Data())
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    with ThreadPoolExecutor(16) as pool:
-        for _ in range(50):
-            manifests.opened.cache_clear()  # so that several find it not yet open
-            assert [entry["id"] for entry in pool.map(found.extra, range(64))] == [str(i) for i in range(64)]
-    sys.setswitchinterval(usual)
