@@ -61,6 +61,9 @@ class Data:
     headers: bool = volatile(True)  # read that of every audio file before the first step, once
     reader: Reader = volatile(Reader.auto)
     workers: int = volatile(2)
+    cache: str = volatile(
+        ""
+    )  # a folder on a local disk for decoded audio, 230 MB an hour: later epochs only copy
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from research.config import Data
 from research.contracts import Batch, Seq
 from research.data import audio, features
+from research.data.decoded import Decoded
 from research.data.manifest import Manifest, Utterance
 from research.data.noise import Noise
 from research.data.plan import Item
@@ -63,6 +64,9 @@ class Loader:
             raise HarkError("data.noise: no noise can be added to stored features; leave it out")
         self.speech, self.cfg, self.seed = speech, cfg, seed
         self.noise = None if noise is None else Noise(noise, cfg)
+        if cfg.cache and speech.stored:
+            raise HarkError("data.cache: stored features need no decoding; leave it out")
+        self.decoded = Decoded(speech, cfg) if cfg.cache else None
         self.rate = 1 / features.layout(speech).period if speech.stored else float(cfg.sample_rate)
 
     def load(self, item: Item) -> Loaded:
@@ -90,8 +94,13 @@ class Loader:
     def hear(self, row: int, one: Utterance) -> audio.Clip:
         if self.speech.stored:
             return audio.Clip(features.frames(self.speech, row).numpy(), converted=False)
-        cfg = self.cfg
-        return audio.read(one.path, one.offset, one.duration, cfg.sample_rate, strict=cfg.strict)
+        cfg, decoded = self.cfg, self.decoded
+        if decoded and (clip := decoded.get(row)):
+            return clip
+        clip = audio.read(one.path, one.offset, one.duration, cfg.sample_rate, strict=cfg.strict)
+        if decoded:
+            decoded.put(row, clip)
+        return clip
 
 
 def pad(clips: list[Samples]) -> Seq:

@@ -1,0 +1,120 @@
+"""`data.cache`: the same samples as decoded ones, without the files that they came from."""
+
+import logging
+import pickle
+import resource
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from research.config import Data, Streams
+from research.data import decoded
+from research.data.decoded import Decoded
+from research.data.loader import Loader
+from research.data.manifest import load
+from research.data.plan import Item
+from research.data.streams.slices import Slices
+from research.errors import HarkError
+from tests.sounds import everything, loader_of, mixed_speech
+
+
+@pytest.fixture
+def corpus_folder(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    return mixed_speech(tmp_path / "corpus")
+
+
+def hide(manifest):
+    for path in manifest.parent.iterdir():
+        if path != manifest:
+            path.unlink()
+
+
+def test_kept_audio_is_bit_identical_and_needs_no_file(corpus_folder, tmp_path):
+    plain = everything(loader_of(corpus_folder))
+    first = everything(loader_of(corpus_folder, cache=str(tmp_path / "cache")))
+    hide(corpus_folder)
+    again = everything(loader_of(corpus_folder, cache=str(tmp_path / "cache")))
+    for loaded in (first, again):
+        assert torch.equal(loaded.batch.audio.x, plain.batch.audio.x)
+        assert torch.equal(loaded.batch.audio.lengths, plain.batch.audio.lengths)
+        assert loaded.counts == plain.counts
+        assert loaded.batch.ids == plain.batch.ids
+    assert again.counts["converted"] > 0
+
+
+def test_what_cannot_be_decoded_is_not_kept(corpus_folder, tmp_path):
+    (corpus_folder.parent / "3.wav").write_bytes(b"broken")
+    for _ in range(2):
+        assert len(everything(loader_of(corpus_folder, cache=str(tmp_path / "cache"))).bad) == 1
+
+
+def test_threads_and_copies_share_it(corpus_folder, tmp_path):
+    loader = loader_of(corpus_folder, cache=str(tmp_path / "cache"))
+    wanted = everything(loader_of(corpus_folder)).batch.audio.x
+    decoded.opened.cache_clear()
+    copy = pickle.loads(pickle.dumps(loader))
+    with ThreadPoolExecutor(4) as pool:
+        for loaded in pool.map(everything, [loader, copy] * 4):
+            assert torch.equal(loaded.batch.audio.x, wanted)
+
+
+@pytest.mark.parametrize("change", ["manifest", "rate", "filter", "boot"])
+def test_other_lines_rates_and_boots_begin_anew(corpus_folder, tmp_path, monkeypatch, change):
+    cache = tmp_path / "cache"
+    everything(loader_of(corpus_folder, cache=str(cache)))
+    before = set(cache.iterdir())
+    settings = {"rate": {"sample_rate": 8_000}, "filter": {"min_seconds": 0.5}}.get(change, {})
+    if change == "manifest":
+        lines = corpus_folder.read_text().splitlines(keepends=True)
+        corpus_folder.write_text("".join(lines[::-1]))
+    if change == "boot":
+        monkeypatch.setattr(decoded, "BOOT", tmp_path / "boot")
+        (tmp_path / "boot").write_text("another")
+    loader = loader_of(corpus_folder, cache=str(cache), **settings)
+    assert loader.decoded.get(0) is None
+    assert torch.equal(
+        everything(loader).batch.audio.x, everything(loader_of(corpus_folder, **settings)).batch.audio.x
+    )
+    kept = set(cache.iterdir())
+    assert (kept & before == set()) == (change == "boot")  # what a crash may have spoilt is gone
+
+
+def test_a_full_disk_costs_nothing_but_time(corpus_folder, tmp_path, caplog):
+    loader = loader_of(corpus_folder, cache=str(tmp_path / "cache"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = 4 * int(loader.decoded.starts[3])  # room for three utterances
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with caplog.at_level(logging.WARNING):
+            full = everything(loader)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(full.batch.audio.x, everything(loader_of(corpus_folder)).batch.audio.x)
+    assert caplog.text.count("decoded audio is kept no longer") == 1
+    fresh = Decoded(load([corpus_folder], Data()), loader.cfg)
+    assert [fresh.get(row) is not None for row in range(5)] == [True, True, True, False, False]
+
+
+def test_a_clip_longer_than_its_place_is_decoded_again(corpus_folder, tmp_path):
+    loader = loader_of(corpus_folder, cache=str(tmp_path / "cache"))
+    one = Item(0, np.arange(1))
+    clip = loader.hear(0, loader.speech.utterance(0))
+    shutil.rmtree(tmp_path / "cache")
+    decoded.opened.cache_clear()
+    loader.decoded = Decoded(loader.speech, loader.cfg)
+    long = type(clip)(np.tile(clip.samples, 9), converted=False)
+    loader.decoded.put(0, long)
+    assert loader.decoded.get(0) is None
+    assert loader.load(one).counts["utterances"] == 1
+
+
+def test_where_it_does_not_apply_it_is_refused(corpus_folder, tmp_path):
+    with pytest.raises(HarkError, match=r"data\.cache: is of data=manifest"):
+        Slices(Streams(cache="there"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HarkError, match=r"data\.cache=.*file: cannot be written"):
+        Loader(load([corpus_folder], Data()), None, Data(cache=str(tmp_path / "file")), seed=0)
