@@ -2,7 +2,7 @@
 
     python tests/benchmarks/data.py --manifest data/debspeech-full/train.jsonl --workers 2 --seconds 10 --repeats 5
 
-plan      `data=manifest`, with fairseq2's C++ reader and with torch's
+plan      `data=manifest`, with fairseq2's C++ reader and with torch's, and with `data.cache` after an epoch
 stream    `data=lhotse` on the manifest, on a Shar and on tars that `hark prepare` makes of it, with both readers
 lhotse    lhotse alone: its bucketing sampler and its own dataset of waveforms in torch's DataLoader
 plain     torch's DataLoader in one process: shuffled utterances, soundfile.read of each, batches of as many rows as
@@ -109,6 +109,15 @@ def ours(args: argparse.Namespace, sets: dict[str, Path], ranks: Ranks) -> Itera
             yield Row(f"{name}, {reader}", args.workers, partial(fed, made, cfg, ranks))
 
 
+def kept(args: argparse.Namespace, ranks: Ranks) -> Row:
+    words = f"data.train=[{args.manifest}] data.cache={args.sets / 'decoded'} data.workers={args.workers}"
+    cfg = compose_config(words.split()).config
+    source = Planned(cfg, ranks)
+    for _ in source.in_order(source.speech):  # what an earlier epoch does
+        pass
+    return Row("plan, decoded before", args.workers, partial(fed, Planned, cfg, ranks))
+
+
 # ---- lhotse alone ----
 
 
@@ -208,9 +217,10 @@ def rows_of(args: argparse.Namespace) -> list[Row]:
             name, [args.manifest], args.sets / f"{name}-{args.codec}", settings, args.workers
         )
     paths = {"stream of shar": sets["shar"] / "shar", "stream of tar": sets["tar"]}
-    mean = round(len(speech) / plan.per_epoch)
+    mean, ranks = round(len(speech) / plan.per_epoch), start("cpu")
     rows = [
-        *ours(args, paths, start("cpu")),
+        *ours(args, paths, ranks),
+        kept(args, ranks),
         *alone(args, paths["stream of shar"], speech, args.sets),
         Row("plain", 0, partial(plain, args.manifest, mean)),
         Row("decode", 0, partial(decode, speech)),
@@ -239,9 +249,8 @@ def take(row: Row, seconds: float) -> Took:
 
 
 def report(row: Row, took: list[Took]) -> dict[str, Any]:
-    rates = [one.utterances / one.seconds for one in took]
+    rates, share = [one.utterances / one.seconds for one in took], max(1, row.workers)
     hours = statistics.median(one.audio / one.seconds for one in took) / 3600
-    share = max(1, row.workers)
     rate = statistics.median(rates)
     return {
         "row": row.name,
@@ -262,7 +271,6 @@ def report(row: Row, took: list[Took]) -> dict[str, Any]:
 def machine(args: argparse.Namespace) -> dict[str, Any]:
     with args.manifest.open("rb") as file:
         lines = sum(1 for _ in file)
-    packages = ("torch", "fairseq2", "lhotse", "soundfile")
     return {
         "manifest": str(args.manifest),
         "lines": lines,
@@ -270,7 +278,7 @@ def machine(args: argparse.Namespace) -> dict[str, Any]:
         "device": "cpu",
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in ("torch", "fairseq2", "lhotse", "soundfile")},
     }
 
 
