@@ -11,7 +11,7 @@ from research.launch.bins_input import hear
 
 
 def bounds_of(data: Data) -> list[float]:
-    """Upper bounds (s), rising: `data.bounds`, else `data.buckets` of equal audio. They cover all of `data.train`.
+    """Upper bounds (s), rising: `data.bounds`, else the `data.buckets` that pad least. They cover all of `data.train`.
 
     HarkError: bounds do not rise or do not cover the longest utterance, or there is nothing to tell them from.
     """
