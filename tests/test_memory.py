@@ -92,8 +92,9 @@ def test_the_same_command_tries_nothing_twice(found, speech, base, capsys):
 def test_ctrl_c_keeps_what_was_tried(speech, tmp_path):
     out = tmp_path / "sizes.yaml"
     words = memory(speech, out, "data.buckets=1", "--max-rows", "2")
+    long = ("--repeats", "10000")  # whenever the signal comes, something is being timed
     process = subprocess.Popen(
-        [sys.executable, "-m", "research.cli", *words], cwd=runs.ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "research.cli", *words, *long], cwd=runs.ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     while process.poll() is None and not out.with_suffix(".trials.jsonl").exists():
