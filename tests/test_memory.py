@@ -89,12 +89,20 @@ def test_the_same_command_tries_nothing_twice(found, speech, base, capsys):
     assert "train with data.bins" in capsys.readouterr().out
 
 
+HEARING = """
+import signal, sys
+from research.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins without
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_ctrl_c_keeps_what_was_tried(speech, tmp_path):
     out = tmp_path / "sizes.yaml"
     words = memory(speech, out, "data.buckets=1", "--max-rows", "2")
     long = ("--repeats", "10000")  # whenever the signal comes, something is being timed
     process = subprocess.Popen(
-        [sys.executable, "-m", "research.cli", *words, *long], cwd=runs.ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", HEARING, *words, *long], cwd=runs.ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     while process.poll() is None and not out.with_suffix(".trials.jsonl").exists():

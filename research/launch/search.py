@@ -40,7 +40,10 @@ def search(bounds: Sequence[float], measure: Measure, *, most: int, repeats: int
     ordered = sorted(bounds, reverse=True)
     for bound, shorter in zip(ordered, [*ordered[1:], ordered[-1]], strict=True):
         rows = largest(lambda rows, bound=bound: measure(rows, bound, 1).fits, start, most)  # type: ignore[misc]
-        found = Found(bound, rows, [measure(n, bound, repeats) for n in candidates(rows, least)])
+        curve = [measure(n, bound, repeats) for n in candidates(rows, least)]
+        while curve and curve[0].rows > 1 and not any(trial.fits for trial in curve):  # it did fit, once
+            curve.insert(0, measure(curve[0].rows // 2, bound, repeats))
+        found = Found(bound, rows, curve)
         yield found
         start = max(1, int(rows * bound / shorter))
         least = found.chosen.rows if found.chosen else 1
