@@ -14,5 +14,10 @@ def memory(speech, out, *words):
     return ["memory", *TINY, *data, *overrides, "--out", str(out), "--repeats", "1", *options]
 
 
-def trials(out):
+def lines(out):
+    """What the search of this file kept: trials, and batches in turn."""
     return [json.loads(line) for line in out.with_suffix(".trials.jsonl").read_text().splitlines()]
+
+
+def trials(out):
+    return [line for line in lines(out) if "trial" in line]

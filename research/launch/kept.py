@@ -3,13 +3,13 @@
 import json
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from research import runs
 from research.compose import Composed
 from research.config import Config
-from research.launch.trial import Trial
 
 BESIDE = {
     "log",
@@ -31,7 +31,7 @@ def key_of(composed: Composed[Config], *facts: str | float | None) -> str:
 
 
 class Kept:
-    """Trials of one key in a file that may hold those of others."""
+    """Trials, and batches in turn, of one key in a file that may hold those of others."""
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
@@ -42,19 +42,12 @@ class Kept:
         """The limit in bytes that the first of them had."""
         return int(self.lines[0]["limit"]) if self.lines else None
 
-    def find(self, rows: int, seconds: float, steps: int) -> Trial | None:
-        """Give the trial of this size, and of as many steps, if there was one."""
-        for line in self.lines:
-            if (
-                line["steps"] == steps
-                and line["trial"]["rows"] == rows
-                and line["trial"]["seconds"] == seconds
-            ):
-                return Trial(**line["trial"])
-        return None
+    def find(self, what: dict[str, Any]) -> dict[str, Any] | None:
+        """Give the line of `what`, plain values, if it was tried."""
+        return next((line for line in self.lines if line["what"] == what), None)
 
-    def add(self, trial: Trial, steps: int, limit: int) -> None:
-        line = {"key": self.key, "limit": limit, "steps": steps, "trial": trial._asdict()}
+    def add(self, what: dict[str, Any], limit: int, **found: Any) -> None:
+        line = {"key": self.key, "limit": limit, "what": what, **found}
         self.lines.append(line)
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")

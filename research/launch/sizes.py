@@ -65,7 +65,7 @@ class Paper:
 
 @dataclass
 class Trials:
-    """Every size is tried once, unless an earlier command has done it."""
+    """Everything is tried once, unless an earlier command has done it."""
 
     judge: Judge
     kept: Kept
@@ -75,14 +75,27 @@ class Trials:
 
     def measure(self, rows: int, seconds: float, steps: int) -> Trial:
         """Look up what rank 0 has kept, or try it, on all ranks."""
-        known = self.team.gather(self.kept.find(rows, seconds, steps))[0]
+        what = {"rows": rows, "seconds": seconds, "steps": steps}
+        known = self.team.gather(self.kept.find(what))[0]
         if known:
-            return Trial(*known)
+            return Trial(**known["trial"])
         with self.console.status(f"{seconds:.2f} s: trying {rows} rows"):
             trial = self.judge.measure(rows, seconds, steps, self.limit)
         if self.team.rank == 0:
-            self.kept.add(trial, steps, self.limit)
+            self.kept.add(what, self.limit, trial=trial._asdict())
         return trial
+
+    def in_turn(self, batches: Batches) -> tuple[bool, int]:
+        """The same for batches one after another: whether they fit, and their peak in bytes."""
+        what = {"turns": [list(batch) for batch in batches]}
+        known = self.team.gather(self.kept.find(what))[0]
+        if known:
+            return known["fits"], known["peak"]
+        with self.console.status("trying all buckets in turn"):
+            fits, peak = self.judge.in_turn(batches, self.limit)
+        if self.team.rank == 0:
+            self.kept.add(what, self.limit, fits=fits, peak=peak)
+        return fits, peak
 
 
 def find_sizes(args: argparse.Namespace) -> int:
@@ -140,8 +153,7 @@ def turns(found: list[Found], cfg: Config, trials: Trials) -> tuple[list[Found],
     steps, peaks = trials.team.size * cfg.train.accumulate, [0]
 
     def fits(chosen: list[Trial]) -> bool:
-        with trials.console.status("trying all buckets in turn"):
-            fit, peak = trials.judge.in_turn(mixed(chosen), trials.limit)
+        fit, peak = trials.in_turn(mixed(chosen))
         peaks.append(peak)
         told = "" if fit else ": too much, without the largest"
         trials.console.print(f"in turn {peak / 1e9:.2f} GB{told}")
