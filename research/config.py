@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 from research import registry
 from research.contracts import Augmentation, Encoder, Frontend, Masking, Objective, Quantizer
+from research.errors import HarkError
 from research.schedules import Constant, Cosine, Noam, Schedule, TriStage
 
 
@@ -25,6 +26,11 @@ def volatile(default: Any) -> Any:
 class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"  # autocast; weights and targets stay fp32
+
+
+class Parallel(Enum):
+    ddp = "ddp"  # each holds all of it
+    fsdp = "fsdp"  # each holds a part of it (FSDP2)
 
 
 class Reader(Enum):
@@ -127,13 +133,24 @@ class Streams(Data):
 @dataclass(kw_only=True)
 class Train:
     steps: int = 1000
-    accumulate: int = 1  # batches per step and rank
+    batches: int = 1  # per step, over all ranks: each takes its share, one after another
     clip: float = 1.0  # gradient norm; 0 leaves it
     precision: Precision = Precision.fp32
     validate_every: int = 500
+    parallel: Parallel = volatile(Parallel.ddp)  # what several ranks do with the model
     max_skipped: int = 20  # steps in a row with a non-finite loss or gradient before the run stops
     compile: bool = volatile(False)  # torch.compile on the encoder
     log_every: int = volatile(10)
+
+    def share(self, ranks: int) -> int:
+        """Batches per step of one of `ranks`; HarkError when they cannot share evenly."""
+        if self.batches < 1 or self.batches % ranks:
+            more = max(1, -(-self.batches // ranks)) * ranks
+            raise HarkError(
+                f"train.batches={self.batches}: a step's batches cannot be shared by {ranks} ranks; "
+                f"type train.batches={more}"
+            )
+        return self.batches // ranks
 
 
 @dataclass(kw_only=True)
@@ -159,18 +176,35 @@ class Log:
     wandb: str = volatile("offline")  # offline, online, disabled
     project: str = volatile("hark")
     group: str = volatile("")  # the sweep
+    tags: list[str] = volatile(list)  # a sweep writes here what tells a run from its others
+    artifact: bool = volatile(False)  # give W&B the final checkpoint too
+
+
+class Scheduler(Enum):
+    local = "local"  # this machine: a process of ours starts one job after another
+    slurm = "slurm"
 
 
 @dataclass(kw_only=True)
 class Cluster:
     """What a job gets: `cluster=NAME` takes sweeps/cluster/NAME.yaml. It decides nothing that is computed."""
 
+    scheduler: Scheduler = Scheduler.local
     device: str = "cpu"  # of a rank; research/launch/devices.py knows their memory and speed
     nodes: int = 1
     per_node: int = 1  # ranks
     cpus: int = 2  # per rank
     memory_gb: float = 8.0  # of the host, per rank
     hours: float = 24.0  # time limit
+    parallel: int = 0  # jobs of a sweep at a time; 0: one on this machine, on a cluster as many as it gives
+    tries: int = 2  # a job that ended so often in a row with the same error is not started again
+    warning: int = 120  # s before the time limit at which a job is told to save and queue again
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)  # any other options of sbatch, without their dashes
+    setup: list[str] = field(default_factory=list)  # shell lines of a job before Python starts
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,8 @@ runs/<name>-<signature>/
   metrics.jsonl     one object per logged step, schema 1: {"schema", "step", "split", "time", metric: number}
   checkpoints/      step_N/
   probes.jsonl      one object per probe result
+  jobs.jsonl        what became of its jobs, one object per event; see research/launch/sweep/ledger.py
+  done.json         there once the last step is done and saved: {"steps", "time"}
   data.json         utterances, hours, what was left out and why, how many were heard so far or could not be read
   cost.json         wall seconds, device-hours, audio-hours seen
   wandb/            W&B's own files
@@ -65,6 +67,18 @@ def folder(config: Training) -> Path:
     return Path(config.run.folder) / f"{config.run.name}-{signature(config)}"
 
 
+def find(config: Training) -> Path:
+    """Give the folder of a run: that of its signature which is there, whatever its name, or else the one to make."""
+    own = folder(config)
+    others = sorted(own.parent.glob(f"*-{signature(config)}"))
+    return own if own.exists() or not others else others[0]
+
+
+def finished(path: Path) -> bool:
+    """Whether all steps of a run are done, its checkpoints kept or not."""
+    return (path / "done.json").exists()
+
+
 def create(config: Training, choices: dict[str, str], overrides: list[str]) -> Path:
     """Make the folder of a run, or find it: the same signature is the same run."""
     path = folder(config)
@@ -106,15 +120,20 @@ def load_root(root: type[R], path: Path) -> R:
     file = path / "config.yaml"
     if not file.exists():
         raise HarkError(f"{path}: no run is here (config.yaml is missing)")
-    values = OmegaConf.load(file)
-    assert isinstance(values, DictConfig)
-    structure = OmegaConf.structured(root())
     try:
-        for kind, name in values.pop("plugins").items():
-            structure[kind] = OmegaConf.structured(registry.config_of(kind, name))
-        config = OmegaConf.to_object(OmegaConf.merge(structure, values))
+        return from_values(root, OmegaConf.load(file))
     except OmegaConfBaseException as error:
         raise HarkError(f"{file}: {str(error).splitlines()[0]}") from None
+
+
+def from_values(root: type[R], values: Any) -> R:
+    """Make a root config of what `values_of` gave, and of `plugins`: kind -> name. OmegaConf's errors where it is wrong."""
+    values = OmegaConf.create(values)
+    assert isinstance(values, DictConfig)
+    structure = OmegaConf.structured(root())
+    for kind, name in values.pop("plugins").items():
+        structure[kind] = OmegaConf.structured(registry.config_of(kind, name))
+    config = OmegaConf.to_object(OmegaConf.merge(structure, values))
     assert isinstance(config, root)
     return config
 

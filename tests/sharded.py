@@ -72,7 +72,9 @@ def source_of(kind, train, ranks=None, *overrides):
         "data.workers=0",
         "data.reader=torch",
     )
-    return open_source(compose_config([*how, *common, *overrides]).config, ranks or start("cpu"))
+    ranks = ranks or start("cpu")
+    batches = f"train.batches={ranks.size}"
+    return open_source(compose_config([*how, *common, batches, *overrides]).config, ranks)
 
 
 def read(source, count, step=0, state=()):

@@ -76,7 +76,7 @@ def test_the_same_command_goes_on_bit_exactly_on_both_sides_of_the_stage(task, w
 
 def test_two_ranks_run(task, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2")
-    process = shell(task, tmp_path, "upstream.layers=[1]", launcher=launcher)
+    process = shell(task, tmp_path, "upstream.layers=[1]", "train.batches=2", launcher=launcher)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     (path,) = tmp_path.iterdir()

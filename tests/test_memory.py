@@ -148,7 +148,14 @@ def test_two_ranks_go_on_after_a_batch_that_did_not_fit(speech, base, tmp_path):
     out = tmp_path / "sizes.yaml"
     launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2")
     words = memory(
-        speech, out, "data.bounds=[3.0,200.0]", "--limit", str(base + 200_000_000), "--max-rows", "1"
+        speech,
+        out,
+        "data.bounds=[3.0,200.0]",
+        "train.batches=2",
+        "--limit",
+        str(base + 200_000_000),
+        "--max-rows",
+        "1",
     )
     done = subprocess.run(
         [sys.executable, *launcher, "-m", "research.cli", *words], cwd=runs.ROOT, check=False, text=True,

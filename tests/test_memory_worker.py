@@ -15,7 +15,7 @@ from tests.trials import HUGE, TINY
 
 @pytest.fixture
 def worker():
-    return Worker(compose_config((*TINY, "train.accumulate=2")).config, start("cpu"))
+    return Worker(compose_config((*TINY, "train.batches=2")).config, start("cpu"))
 
 
 def test_a_trial_makes_the_optimizers_state_and_moves_nothing(worker):

@@ -32,7 +32,7 @@ def config(overrides):
     ("rows", "seconds", "overrides"),
     [
         (4, 3, TINY),
-        (3, 4, f"{TINY} encoder.checkpoint_layers=true train.precision=bf16 train.accumulate=2"),
+        (3, 4, f"{TINY} encoder.checkpoint_layers=true train.precision=bf16 train.batches=2"),
         (2, 3, WAVE),
         (4, 3, "encoder=citrinet_tiny train.precision=bf16"),
     ],

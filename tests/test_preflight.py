@@ -83,9 +83,11 @@ GOOD = {
     "nest_demo": typed("experiment=nest_demo"),
     "w2v_bert_demo": typed("experiment=w2v_bert_demo"),
     "NEST on an H100": typed(
-        "experiment=nemo_nest_fast_conformer", "data.min_seconds=0.5", "cluster=slurm_h100"
+        "experiment=nemo_nest_fast_conformer", "data.min_seconds=0.5", "cluster=slurm_h100", "train.batches=8"
     ),
-    "wav2vec 2.0 on an A100": typed("experiment=wav2vec2_base", "data.min_seconds=0.5", "cluster=slurm_a100"),
+    "wav2vec 2.0 on an A100": typed(
+        "experiment=wav2vec2_base", "data.min_seconds=0.5", "cluster=slurm_a100", "train.batches=8"
+    ),
     "wav2vec on an L4": typed(
         "experiment=nemo_wav2vec_ci", "data.min_seconds=0.5", "cluster.device=l4", "train.steps=1000"
     ),
@@ -98,7 +100,7 @@ GOOD = {
     "Shar and noise": shar,
     "tars at other speeds": tars,
     "windows of a manifest": typed(*SMALL, "data=lhotse", "data.window_seconds=1"),
-    "two ranks": typed(*SMALL, "cluster.per_node=2", "data.batch_seconds=6"),
+    "two ranks": typed(*SMALL, "cluster.per_node=2", "train.batches=2", "data.batch_seconds=6"),
 }
 
 

@@ -118,7 +118,7 @@ def test_what_is_not_meant_is_warned_of(speech, tmp_path, monkeypatch):
 
 
 def test_lanes_that_ranks_cannot_share_evenly_are_warned_of(speech, tmp_path):
-    two = [*SMALL, *base(speech, tmp_path), "data=lhotse", "cluster.per_node=2"]
+    two = [*SMALL, *base(speech, tmp_path), "data=lhotse", "cluster.per_node=2", "train.batches=2"]
     assert verdicts(two)["lanes"][0] == "warn"
     assert "1 lanes are no multiple of the 2 ranks" in verdicts(two)["lanes"][1]
     assert "lanes" not in verdicts([*two, "data.buffer=10"])

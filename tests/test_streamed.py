@@ -13,7 +13,7 @@ from tests.engines import run_ranks
 from tests.sharded import as_shar, as_tars, lines_of, read, read_and_keep, share, source_of
 from tests.streams import flat
 
-GROUP = ("train.accumulate=2",)  # as two ranks: the order of a plan depends on it
+GROUP = ("train.batches=2",)  # as two ranks: the order of a plan depends on it
 COUNT = 24  # batches that each of two ranks reads before it stops, and after
 
 

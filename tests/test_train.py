@@ -68,9 +68,9 @@ def test_a_run_is_done_by_one_process_at_a_time(speech, tmp_path):
 
 def test_two_ranks_take_the_steps_of_two_micro_batches(speech, tmp_path):
     """The same batches, the same draws; batch norm would tell ranks from micro-batches by nothing but rounding."""
-    one = runs.train(speech, tmp_path / "one", "train.steps=6", "train.accumulate=2")
+    one = runs.train(speech, tmp_path / "one", "train.steps=6", "train.batches=2")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc_per_node=2")
-    two = runs.train(speech, tmp_path / "two", "train.steps=6", launcher=launcher)
+    two = runs.train(speech, tmp_path / "two", "train.steps=6", "train.batches=2", launcher=launcher)
     for split in ("train", "valid"):
         assert runs.losses(one, split) == pytest.approx(runs.losses(two, split), rel=1e-4)
     heard_by_one, heard_by_two = (json.loads((run / "data.json").read_text())["heard"] for run in (one, two))

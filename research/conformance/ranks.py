@@ -20,7 +20,7 @@ from research.engine.gangs import start
 
 STEPS = 2
 PATIENCE = 120  # seconds until two ranks must be done
-OVERRIDES = ("optimizer.eps=1.0",)  # no division by tiny gradients: rounding stays rounding
+OVERRIDES = ("train.batches=2", "optimizer.eps=1.0")  # no division by tiny gradients: rounding stays rounding
 
 
 def ranks_are_micro_batches(case: Case) -> None:
@@ -34,7 +34,7 @@ def ranks_are_micro_batches(case: Case) -> None:
             "(torch.distributed.all_reduce) what forward collected"
         )
     model = case.model()
-    it = student(model, case.config("train.accumulate=2", *OVERRIDES))
+    it = student(model, case.config(*OVERRIDES))
     values = train(it, [batch_of(model, step, rank) for step in range(STEPS) for rank in (0, 1)]).pop(
         lambda _: None
     )

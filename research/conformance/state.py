@@ -51,7 +51,7 @@ def step_end_runs_once(case: Case) -> None:
     model = case.model()
     plugins = {name: module for name, module in model.named_modules() if isinstance(module, Plugin)}
     told = {name: listen(plugin) for name, plugin in plugins.items()}
-    train(student(model, case.config("train.accumulate=2")), [speech(model, seed=k) for k in range(4)])
+    train(student(model, case.config("train.batches=2")), [speech(model, seed=k) for k in range(4)])
     for name, steps in told.items():
         if steps != [1, 2]:
             raise Broken(

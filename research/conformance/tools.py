@@ -102,10 +102,10 @@ def student(model: Objective, cfg: Config, ranks: Ranks | None = None) -> Studen
 
 
 def train(it: Student, batches: Sequence[Batch], first: int = 0) -> StatBag:
-    """Take real optimizer steps from number `first`, each over `train.accumulate` of the batches."""
+    """Take real optimizer steps from number `first`, each over its share of `train.batches`."""
     it.task.train()
     bag, fed = StatBag(it.ranks.device), iter([Fed(batch, 1.0, Stat(torch.zeros(()))) for batch in batches])
-    for step in range(first, first + len(batches) // it.cfg.train.accumulate):
+    for step in range(first, first + len(batches) // it.cfg.train.share(it.ranks.size)):
         if not train_step(it, fed, step, bag, stop=False).sound:
             raise Broken(f"the loss or a gradient of step {step + 1} is not finite")
     return bag

@@ -150,7 +150,7 @@ def look(args: argparse.Namespace, cfg: Config, bounds: list[float], trials: Tri
 
 def turns(found: list[Found], cfg: Config, trials: Trials) -> tuple[list[Found], int]:
     """Make sure that the batches fit in turn; give them, and their peak in bytes. HarkError: they, or one, do not."""
-    steps, peaks = trials.team.size * cfg.train.accumulate, [0]
+    steps, peaks = cfg.train.batches, [0]
 
     def fits(chosen: list[Trial]) -> bool:
         fit, peak = trials.in_turn(mixed(chosen))
@@ -179,7 +179,7 @@ def mixed(chosen: list[Trial]) -> Batches:
 
 def finish(args: argparse.Namespace, cfg: Config, found: list[Found], peak: int, trials: Trials) -> None:
     """Write the file."""
-    steps = trials.team.size * cfg.train.accumulate
+    steps = cfg.train.batches
     bounds, sizes = merge([one.bound for one in found], [one.chosen.rows for one in found if one.chosen])
     made: dict[str, Any] = {
         "command": shlex.join(["hark", "memory", *args.overrides]),

@@ -47,6 +47,7 @@ class Source(ABC):
     def __init__(self, cfg: Training, ranks: Ranks) -> None:
         if not cfg.data.train:
             raise HarkError("data.train names no manifest: type data.train=[path/to/train.jsonl]")
+        cfg.train.share(ranks.size)
         data = cfg.data
         self.cfg, self.ranks, self.read = cfg, ranks, reader(data.reader)
         self.noise = (
@@ -108,8 +109,8 @@ class Planned(Source):
         self.speech = self.open(data.train)
         self.held_out = self.open(data.valid) if data.valid else None
         durations = self.speech.durations
-        group = ranks.size * cfg.train.accumulate
-        self.plan = Plan(durations, *by_budget(durations, data), group=group, seed=cfg.run.seed)
+        group, seed = cfg.train.batches, cfg.run.seed
+        self.plan = Plan(durations, *by_budget(durations, data), group=group, seed=seed)
         if self.speech.stored:
             self.nothing = blank(self.speech)
 
@@ -119,8 +120,7 @@ class Planned(Source):
 
     def train(self, step: int, state: State) -> Iterator[Fed]:
         loader = Loader(self.speech, self.noise, self.cfg.data, self.cfg.run.seed)
-        start = step * self.ranks.size * self.cfg.train.accumulate
-        ranks = self.ranks
+        start, ranks = step * self.cfg.train.batches, self.ranks
         for loaded in stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start):
             yield self.book(self.label(loaded, self.speech))
 

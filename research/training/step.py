@@ -61,10 +61,11 @@ def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag
     cfg, ranks = student.cfg, student.ranks
     targets, seconds, total = 0, 0.0, torch.zeros((), device=ranks.device)
     stats: list[dict[str, Stat]] = []
-    for micro in range(cfg.train.accumulate):
+    share = cfg.train.share(ranks.size)
+    for micro in range(share):
         fed = next(batches)
         seed_all(cfg.run.seed, step, micro * ranks.size + ranks.rank)
-        with no_sync(student.model, active=micro < cfg.train.accumulate - 1):
+        with no_sync(student.model, active=micro < share - 1):
             loss = student.loss(fed.batch)
             loss.total.backward()
         targets, seconds, total = targets + loss.count, seconds + fed.seconds, total + loss.total.detach()

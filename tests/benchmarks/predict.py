@@ -37,7 +37,7 @@ STEPS = 3
 WAVE = "frontend=conv_wave objective=wav2vec2 quantizer=gumbel masking=span"
 SETTINGS = (  # rows, seconds, overrides
     (8, 4, "encoder=fastconformer_tiny"),
-    (4, 20, "encoder=fastconformer_tiny train.accumulate=2 train.precision=bf16"),
+    (4, 20, "encoder=fastconformer_tiny train.batches=2 train.precision=bf16"),
     (8, 8, "encoder=fastconformer_small"),
     (8, 8, "encoder=fastconformer_small train.precision=bf16"),
     (4, 12, "encoder=fastconformer_medium"),
@@ -45,7 +45,7 @@ SETTINGS = (  # rows, seconds, overrides
     (4, 12, "encoder=fastconformer_medium encoder.checkpoint_layers=true train.precision=bf16"),
     (4, 8, "encoder=fastconformer_large train.precision=bf16"),
     (4, 6, "encoder=conformer_tiny objective=best_rq quantizer=best_rq"),
-    (2, 6, "encoder=conformer_large encoder.depth=6 train.accumulate=2 train.precision=bf16"),
+    (2, 6, "encoder=conformer_large encoder.depth=6 train.batches=2 train.precision=bf16"),
     (2, 6, f"encoder=transformer_base {WAVE}"),
     (2, 6, f"encoder=transformer_base {WAVE} train.precision=bf16"),
     (4, 6, "encoder=transformer_tiny frontend=conv_wave"),
@@ -54,7 +54,7 @@ SETTINGS = (  # rows, seconds, overrides
     (2, 8, "encoder=w2v_bert_conformer encoder.depth=3 frontend=fbank"),
     (4, 8, "encoder=w2v_bert_conformer_tiny frontend=fbank objective=best_rq train.precision=bf16"),
     (4, 12, "encoder=fastconformer_small encoder.context=[32,32] encoder.dropout_att=0 encoder.depth=4"),
-    (8, 6, "encoder=citrinet_tiny train.accumulate=2"),
+    (8, 6, "encoder=citrinet_tiny train.batches=2"),
 )
 
 

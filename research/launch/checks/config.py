@@ -10,7 +10,7 @@ from research.launch.checks.job import Job, Said, objective_of, ok, refuse, warn
 
 COUNTS = (
     "train.steps",
-    "train.accumulate",
+    "train.batches",
     "train.validate_every",
     "train.log_every",
     "checkpoint.every",
@@ -44,6 +44,7 @@ def settings(job: Job) -> Said | None:
         value = getattr(getattr(cfg, section), name)
         if value < 1:
             return refuse(f"{key}={value}: must be at least 1")
+    cfg.train.share(job.world)
     if cfg.checkpoint.keep_best < 0:
         return refuse(f"checkpoint.keep_best={cfg.checkpoint.keep_best}: must be at least 0")
     if cfg.log.wandb not in WANDB:

@@ -75,9 +75,7 @@ def memory(job: Job) -> Said:
     if needed <= TIGHT * there:
         return ok(said)
     verdict = refuse if needed > there else warn
-    return verdict(
-        f"{said}: lower data.batch_seconds, raise train.accumulate, or ask `hark memory` for sizes"
-    )
+    return verdict(f"{said}: lower data.batch_seconds, raise train.batches, or ask `hark memory` for sizes")
 
 
 def time(job: Job) -> Said | None:
@@ -89,7 +87,7 @@ def time(job: Job) -> Said | None:
     members, _ = plan.shuffled(0)
     longest = np.maximum.reduceat(plan.durations[members], plan.starts[:-1])  # (K,) s
     mean = float((longest * np.diff(plan.starts)).mean())  # s of a batch, with padding
-    step = cfg.train.accumulate * worst.cost.seconds * mean / (worst.rows * worst.seconds)
+    step = cfg.train.share(job.world) * worst.cost.seconds * mean / (worst.rows * worst.seconds)
     done = max(steps(runs.folder(cfg) / "checkpoints"), default=0)
     hour = step * MARGIN / 3600
     hours, limit = (cfg.train.steps - done) * hour, cfg.cluster.hours

@@ -76,7 +76,7 @@ def bins(job: Job) -> Said:
     if plan.per_epoch < plan.group:
         return warn(
             f"an epoch has {plan.per_epoch:,} batches, a step takes {plan.group:,} of them: utterances are heard "
-            "twice in a step; lower data.batch_seconds or train.accumulate, or take fewer ranks"
+            "twice in a step; lower data.batch_seconds or train.batches"
         )
     if not cfg.sizes and longest > cfg.batch_seconds:
         return warn(

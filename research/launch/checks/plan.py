@@ -19,8 +19,7 @@ def plan_of(job: Job) -> Plan:
     """Batches as every rank will plan them; those of streams are like them."""
     cfg, durations = job.cfg, job.get(speech_of).durations
     bounds, sizes = buckets(durations, cfg.data)
-    group = job.world * cfg.train.accumulate
-    return Plan(durations.clip(max=bounds[-1]), bounds, sizes, group=group, seed=cfg.run.seed)
+    return Plan(durations.clip(max=bounds[-1]), bounds, sizes, group=cfg.train.batches, seed=cfg.run.seed)
 
 
 def buckets(durations: Floats, cfg: Data) -> tuple[Floats, Ints]:
