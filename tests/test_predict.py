@@ -45,7 +45,7 @@ def test_peak_is_what_torch_measures(rows, seconds, overrides):
 
 
 def test_parts_add_up():
-    cfg = config(f"{TINY} cluster.per_node=8")
+    cfg = config(f"{TINY} cluster.per_node=8 train.batches=8")
     task = assemble(cfg)
     trained = sum(p.nbytes for p in task.parameters() if p.requires_grad)
     found = predict(cfg, 2, 2)

@@ -158,11 +158,15 @@ class Plan:
         groups = np.concatenate([groups, loose[:end].reshape(-1, self.group)])
         return np.concatenate([first, rng.permutation(groups).ravel(), loose[end:]])
 
+    def longest(self, members: Ints) -> Floats:
+        """Seconds of the longest utterance of every batch of an order of all, (U,) -> (K,)."""
+        return np.maximum.reduceat(self.durations[members], self.starts[:-1])
+
     def padding(self) -> float:
         """Share of the first epoch's audio, as batched, that is padding."""
         members, _ = self.epoch(0)
-        longest = np.maximum.reduceat(self.durations[members], self.starts[:-1])  # (K,) s
-        return 1 - float(self.durations.sum() / (longest * np.diff(self.starts)).sum())
+        padded = self.longest(members) * np.diff(self.starts)  # (K,) s
+        return 1 - float(self.durations.sum() / padded.sum())
 
 
 def in_order(durations: Floats, bounds: Floats, sizes: Ints) -> list[Item]:

@@ -1,7 +1,7 @@
 """Memory and time of a training step on any device, without that device and without the memory."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -70,9 +70,11 @@ def predict(cfg: Config, rows: int, seconds: float, device: str = "cpu") -> Pred
         )
     low = cfg.train.precision is Precision.bf16
     live = Live(["meta"] if place.cuda else ["meta", "cpu"], BLOCK if place.cuda else 1)
+    share = cfg.train.share(cfg.cluster.nodes * cfg.cluster.per_node)
+    alone = replace(cfg, train=replace(cfg.train, batches=share))  # what one rank does
     with on_paper(cuda=place.cuda, fused=place.bf16 > 0 or not low), live:
         try:
-            run(cfg, rows, seconds, live)
+            run(alone, rows, seconds, live)
         except HarkError:
             raise
         except Exception as error:

@@ -85,9 +85,8 @@ def time(job: Job) -> Said | None:
     if worst.cost.seconds is None:
         return None
     members, _ = plan.shuffled(0)
-    longest = np.maximum.reduceat(plan.durations[members], plan.starts[:-1])  # (K,) s
-    mean = float((longest * np.diff(plan.starts)).mean())  # s of a batch, with padding
-    step = cfg.train.share(job.world) * worst.cost.seconds * mean / (worst.rows * worst.seconds)
+    mean = float((plan.longest(members) * np.diff(plan.starts)).mean())  # s of a batch, with padding
+    step = worst.cost.seconds * mean / (worst.rows * worst.seconds)
     done = max(steps(runs.folder(cfg) / "checkpoints"), default=0)
     hour = step * MARGIN / 3600
     hours, limit = (cfg.train.steps - done) * hour, cfg.cluster.hours

@@ -22,7 +22,7 @@ def mask(job: Job) -> Said:
     """
     objective, plan, rate = job.get(objective_of), job.get(plan_of), job.cfg.data.sample_rate
     members, _ = plan.shuffled(0)  # (U,)
-    longest = np.maximum.reduceat(plan.durations[members], plan.starts[:-1])  # (K,) s
+    longest = plan.longest(members)  # (K,) s
     order = np.argsort(longest, kind="stable")  # (K,) batches from short to long
 
     def found(place: int) -> int:
