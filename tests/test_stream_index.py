@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from research.data import scan
+from research.data.cached import stamp
 from research.data.streams import gather, index, lines, unzip
 from research.errors import HarkError
 from tests.sources import (
@@ -91,7 +91,7 @@ def test_zipped_lines_are_read_from_anywhere(tmp_path, monkeypatch):
     )  # two files in one, and padding
     (tmp_path / "m.jsonl.gz").write_bytes(whole)
     found, stream = [clip.line for clip in clips(one(tmp_path / "m.jsonl"))], one(tmp_path / "m.jsonl.gz")
-    marks = unzip.marks_of(tmp_path / "m.jsonl.gz", *scan.stamp(tmp_path / "m.jsonl.gz"))
+    marks = unzip.marks_of(tmp_path / "m.jsonl.gz", *stamp(tmp_path / "m.jsonl.gz"))
     assert len(marks) > 5
     for start in rng.integers(0, 390, 50):
         assert [clip.line for clip in stream.shards[0].clips(start, start + 10)] == found[start : start + 10]

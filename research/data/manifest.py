@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from research.config import Data
 from research.data import audio
+from research.data.cached import stamp
 from research.data.entry import name_of, path_of
-from research.data.scan import Rows, line_at, rows_of, stamp
+from research.data.scan import Rows, line_at, rows_of
 from research.errors import HarkError
 
 

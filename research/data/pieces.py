@@ -27,12 +27,16 @@ def by_pieces(path: Path, work: Callable[[int, list[bytes]], R]) -> Iterator[R]:
         if len(cuts) <= 1:
             yield from map(reading, starts[: len(cuts)], cuts)
             return
-        workers = min(len(os.sched_getaffinity(0)), len(cuts))
-        # forked, as torch's loaders are: no module is imported again
-        with ProcessPoolExecutor(workers, get_context("fork"), signal, (SIGINT, SIG_IGN)) as pool:
+        with all_cores(len(cuts)) as pool:
             for end, result in zip(cuts, pool.map(reading, starts, cuts), strict=True):
                 bar.update(task, completed=end)
                 yield result
+
+
+def all_cores(tasks: int) -> ProcessPoolExecutor:
+    """A process per core, or per task. Forked, as torch's loaders are: no module is imported again."""
+    workers = min(len(os.sched_getaffinity(0)), tasks)
+    return ProcessPoolExecutor(workers, get_context("fork"), signal, (SIGINT, SIG_IGN))
 
 
 def ends(path: Path) -> Iterator[int]:

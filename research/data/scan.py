@@ -1,6 +1,5 @@
 """A manifest file -> its columns: every line is checked once, every audio header read once, both are cached."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.data import audio
+from research.data.cached import cached, keep, stamp
 from research.data.entry import Entry, as_object, parse, path_of, seconds_of
 from research.data.pieces import by_pieces, progress
 from research.errors import HarkError
@@ -188,20 +188,12 @@ def refuse(wrong: Sequence[str]) -> None:
         raise HarkError(wrong[0] + more)
 
 
-def stamp(path: Path) -> list[int]:
-    """What changes when a file does."""
-    facts = path.stat()
-    return [facts.st_size, facts.st_mtime_ns]
-
-
 def version(now: Sequence[int]) -> str:
     return "-".join(f"{fact:x}" for fact in now)
 
 
 def cache_of(path: Path, version: str = "*") -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = hashlib.sha256(bytes(path)).hexdigest()[:16]
-    return Path(root) / "hark" / "manifests" / f"{name}-{version}.npy"
+    return cached("manifests", path, f"-{version}.npy")
 
 
 def load(path: Path, now: Sequence[int]) -> Rows | None:
@@ -216,13 +208,6 @@ def load(path: Path, now: Sequence[int]) -> Rows | None:
 def save(path: Path, now: Sequence[int], rows: Rows) -> None:
     """Keep the columns of this version alone; a cache folder that cannot be written costs time, nothing else."""
     file, others = cache_of(path, version(now)), cache_of(path)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
-            np.save(out, rows)
-        part.replace(file)
+    if keep(file, lambda out: np.save(out, rows)):
         for other in set(file.parent.glob(others.name)) - {file}:
             other.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("%s: the cache of %s cannot be written (%s)", file, path, error.strerror)

@@ -1,14 +1,10 @@
 """The indexes of all files of a mixture: from the cache, or made by all cores."""
 
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
 
-from research.data.pieces import SIZE, progress
+from research.data.pieces import SIZE, all_cores, progress
 from research.data.streams import lines, tar
 from research.data.streams.index import Columns, Counts, Index, Place, load, make
 from research.data.streams.layouts import Files
@@ -50,8 +46,6 @@ def make_all(places: list[Place], scans: list[Scan]) -> Iterable[Index]:
             bar.add_task(f"indexing {places[0].path.name}", total=None)
             yield make(places[0], scans[0])
             return
-        workers = min(len(os.sched_getaffinity(0)), len(places))
-        # forked, as torch's loaders are: no module is imported again
-        with ProcessPoolExecutor(workers, get_context("fork"), signal, (SIGINT, SIG_IGN)) as pool:
+        with all_cores(len(places)) as pool:
             made = pool.map(make, places, scans)
             yield from bar.track(made, total=len(places), description="indexing shards")

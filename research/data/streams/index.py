@@ -1,18 +1,17 @@
 """What was found in a file, kept where it need not be looked for again: columns, and how much was left out."""
 
-import hashlib
 import json
 import logging
-import os
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data.scan import stamp
+from research.data.cached import cached, keep, stamp
 from research.errors import HarkError
 
 log = logging.getLogger(__name__)
@@ -39,9 +38,7 @@ class Place(NamedTuple):
     dtype: np.dtype[Any]
 
     def file(self) -> Path:
-        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        name = hashlib.sha256(bytes(self.path)).hexdigest()[:16]
-        return Path(root) / "hark" / "streams" / f"{name}.{self.kind}"
+        return cached("streams", self.path, f".{self.kind}")
 
 
 def load(place: Place) -> Index | None:
@@ -68,22 +65,14 @@ def make(place: Place, scan: Callable[[Path], tuple[Columns, Counts]]) -> Index:
         index = Index(*scan(place.path), now)
     except FAULTS as error:
         raise unreadable(place.path, error) from None
-    save(place.file(), index)
+    keep(place.file(), partial(dump, index))
     return index
 
 
-def save(file: Path, index: Index) -> None:
-    """Keep an index; a cache folder that cannot be written costs time, nothing else."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+def dump(index: Index, out: BinaryIO) -> None:
     head = {"stamp": index.stamp, "version": VERSION, "counts": index.counts}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
-            out.write(json.dumps(head).encode() + b"\n")
-            np.save(out, index.rows)
-        part.replace(file)
-    except OSError as error:
-        log.warning("%s: this cache cannot be written (%s)", file, error.strerror)
+    out.write(json.dumps(head).encode() + b"\n")
+    np.save(out, index.rows)
 
 
 def unreadable(path: Path, error: Exception) -> HarkError:

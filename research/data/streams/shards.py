@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from research.data.cached import stamp
 from research.data.entry import as_object, name_of, path_of
-from research.data.scan import stamp
 from research.data.streams import lines
 from research.data.streams.clip import Address, Clip, Format
 from research.data.streams.index import FAULTS, unreadable

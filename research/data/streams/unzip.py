@@ -7,7 +7,7 @@ from io import BufferedReader, FileIO, RawIOBase, UnsupportedOperation
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.data.scan import stamp
+from research.data.cached import stamp
 
 CHUNK = 1 << 16  # bytes of the file that are unpacked at once
 APART = 2 << 20  # unpacked bytes between two copies; each takes some 40 KB
