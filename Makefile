@@ -1,9 +1,9 @@
-# make demo | test | lint | bench. Everything is installed into .venv; nothing else on the machine changes.
+# make demo | test | lint | bench | slurm-up | slurm-down. Everything is installed into .venv; nothing else on the machine changes.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test lint bench install
+.PHONY: demo test lint bench slurm-up slurm-down install
 demo: $(STAMP)
 	$(BIN)/python -m research.demo
 
@@ -18,6 +18,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/step.py
+
+# A toy cluster on this machine: eval "$(make slurm-up)" lets this shell see it. Packages of SLURM need root and apt.
+slurm-up: $(STAMP)
+	@$(BIN)/python -m tests.slurm up
+
+slurm-down: $(STAMP)
+	@$(BIN)/python -m tests.slurm down
 
 install: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml

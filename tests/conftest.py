@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from research.data.corpora import debspeech, synth
 from research.errors import HarkError
 from tests.clips import cuts_in
+from tests.slurm.fixture import HOME, private
+from tests.slurm.packages import install
 from tests.sounds import mixed_noise, mixed_speech
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +46,20 @@ def speech(corpus, tmp_path_factory):
         paths[split] = folder / f"{split}.jsonl"
         paths[split].write_text("".join(json.dumps(line) + "\n" for line in short))
     return paths
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A running SLURM of this test process's own, which every command finds; skips where there can be none."""
+    reason = install(HOME)
+    if reason:
+        pytest.skip(f"no SLURM: {reason}")
+    with private() as cluster, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SLURM_")]:
+            patch.delenv(name)  # of a job that runs the tests
+        for name, value in cluster.environment().items():
+            patch.setenv(name, value)
+        yield cluster
 
 
 @pytest.fixture(scope="module")
