@@ -17,7 +17,9 @@ runs/<name>-<signature>/
 import fcntl
 import hashlib
 import json
+import logging
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -35,6 +37,8 @@ from research.files import write
 
 SCHEMA = 1
 ROOT = Path(__file__).parents[1]
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Training)
 
@@ -77,6 +81,12 @@ def find(config: Training) -> Path:
 def finished(path: Path) -> bool:
     """Whether all steps of a run are done, its checkpoints kept or not."""
     return (path / "done.json").exists()
+
+
+def finish(path: Path, steps: int) -> None:
+    """Note that all steps of a run are done and saved, once."""
+    if not finished(path):
+        write(path / "done.json", json.dumps({"steps": steps, "time": time.time()}))
 
 
 def create(config: Training, choices: dict[str, str], overrides: list[str]) -> Path:
@@ -147,11 +157,22 @@ def code_version() -> dict[str, str]:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSONL file; a last line that was cut off by a crash is left out."""
-    if not path.exists():
-        return
-    for line in path.read_text().splitlines():
+    """Objects of a JSONL file. A last line that was cut off by a crash is left out; others that are, with a warning."""
+    lines = objects(path.read_bytes()) if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        if line is not None:
+            yield line
+        elif number < len(lines):
+            log.warning("%s:%d: is damaged, and left out", path, number)
+
+
+def objects(data: bytes) -> list[dict[str, Any] | None]:
+    """Read lines of JSON; None stands for what is no whole object."""
+    found: list[dict[str, Any] | None] = []
+    for line in data.splitlines():
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        found.append(value if isinstance(value, dict) else None)
+    return found

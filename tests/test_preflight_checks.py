@@ -72,6 +72,8 @@ def test_a_finished_job_is_told(speech, tmp_path):
     overrides = [*SMALL, *base(speech, tmp_path), "train.steps=4"]
     folder = runs.folder(compose_config(overrides).config)
     (folder / "checkpoints" / "step_4").mkdir(parents=True)
+    assert verdicts(overrides)["run"] == ("ok", f"{folder}: goes on after step 4")
+    runs.finish(folder, 4)
     verdict, said = verdicts(overrides)["run"]
     assert verdict == "warn"
     assert "is finished after 4 steps" in said

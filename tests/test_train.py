@@ -2,11 +2,14 @@
 
 import json
 import random
+import shutil
 import signal
+import time
 
 import pytest
 import soundfile as sf
 
+from research.runs import finished
 from tests import runs
 
 STEPS = "train.steps=16"
@@ -42,6 +45,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(speech, whole, tmp_path
     code, said = runs.finish(process)
     assert code == 128 + number
     assert "the same command goes on" in said
+    assert not finished(runs.only_run(tmp_path))
     stopped = max(runs.losses(runs.only_run(tmp_path)))
     assert stopped < 16
     assert (runs.only_run(tmp_path) / "checkpoints" / f"step_{stopped}").is_dir()
@@ -52,8 +56,23 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint(speech, whole, tmp_path
 
 def test_a_finished_run_is_not_repeated(speech, whole):
     before = (whole / "metrics.jsonl").read_text()
+    done = (whole / "done.json").read_text()
+    assert json.loads(done)["steps"] == 16
     runs.train(speech, whole.parent, STEPS)
     assert (whole / "metrics.jsonl").read_text() == before
+    assert (whole / "done.json").read_text() == done
+
+
+def test_a_finished_run_whose_last_checkpoints_are_gone_is_finished_no_more_until_it_is(speech, tmp_path):
+    run = runs.train(speech, tmp_path, "train.steps=5")
+    done = json.loads((run / "done.json").read_text())
+    shutil.rmtree(run / "checkpoints" / "step_5")
+    process = runs.start(speech, tmp_path, "train.steps=5")
+    while finished(run) and process.poll() is None:
+        time.sleep(0.01)
+    code, said = runs.finish(process)
+    assert code == 0, said
+    assert json.loads((run / "done.json").read_text())["time"] > done["time"]
 
 
 def test_a_run_is_done_by_one_process_at_a_time(speech, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from research import runs
 from research.compose import Composed
 from research.config import Config
+from research.files import append
 
 BESIDE = {
     "log",
@@ -49,5 +50,4 @@ class Kept:
     def add(self, what: dict[str, Any], limit: int, **found: Any) -> None:
         line = {"key": self.key, "limit": limit, "what": what, **found}
         self.lines.append(line)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append(self.path, json.dumps(line))

@@ -75,6 +75,6 @@ def run(job: Job) -> Said:
             done = max(steps(folder / "checkpoints"), default=0)
     except OSError as error:
         return refuse(f"{folder}: cannot be written ({error.strerror})")
-    if done >= job.cfg.train.steps:
-        return warn(f"{folder}: is finished after {done} steps; the job would do nothing")
+    if runs.finished(folder):
+        return warn(f"{folder}: is finished after {job.cfg.train.steps} steps; the job would do nothing")
     return ok(f"{folder}: goes on after step {done}")
