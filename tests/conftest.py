@@ -62,6 +62,20 @@ def slurm():
         yield cluster
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache folder of this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory):
+    """A cache folder of this module alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     return mixed_speech(tmp_path_factory.mktemp("speech"))

@@ -7,6 +7,8 @@ import pytest
 from research.data import pieces, scan
 from research.data.entry import parse, seconds_of
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 LINES = [
     {"audio_filepath": "a", "duration": 2.5},
     {"audio_filename": "a", "duration": 2},
@@ -40,11 +42,6 @@ WRONG = [
     '{"audio_filepath": "a", "duration": 1.0, "feature_path": "f"}',
     '{"audio_filepath": "a", "duration": 1.0}}',
 ]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("line", LINES)

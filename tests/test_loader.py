@@ -12,12 +12,7 @@ from research.data.stream import once
 from research.errors import HarkError
 from tests.sounds import RATE, everything, loader_of, signal_of, write
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 def test_every_row_is_its_segment_mono_at_the_rate(mixed):

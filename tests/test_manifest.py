@@ -10,10 +10,7 @@ from research.data.summary import summarize
 from research.errors import HarkError
 from tests.tones import A, tone, tones_in, write
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -16,12 +16,7 @@ from research.data.streams.sources import open_streams
 from tests.corpora import LAYOUTS, ODD_IDS, noise, odd_corpus, shar_of, sharded, summary_of, tar_of
 from tests.sounds import RATE
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 @pytest.fixture(scope="module")

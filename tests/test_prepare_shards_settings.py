@@ -13,12 +13,7 @@ from tests.corpora import LAYOUTS, ODD_IDS, odd_corpus, sharded, summary_of
 from tests.sounds import RATE
 from tests.test_prepare_local import run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,7 @@ from research.errors import HarkError
 from tests.corpora import LAYOUTS, noise, odd_corpus, sharded, sums
 from tests.sounds import RATE
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 @pytest.fixture(scope="module")

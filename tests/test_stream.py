@@ -18,12 +18,7 @@ from research.engine import bindings, pipeline
 from research.errors import HarkError
 from tests.sounds import RATE, everything, loader_of, plan_of, signal_of, write
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 def take(loader, plan, number, read=torch_reader.read, **how):

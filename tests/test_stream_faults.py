@@ -10,10 +10,7 @@ from research.data.streams.sources import open_streams
 from tests.sounds import write
 from tests.sources import cuts_of, entry, manifests, one, refused, shar, sharded, tar
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_a_missing_file_is_named_with_its_pattern(tmp_path):

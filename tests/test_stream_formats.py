@@ -10,10 +10,7 @@ from lhotse.cut import PaddingCut
 from tests.sounds import RATE, write
 from tests.sources import assert_heard, clips, cuts_of, entry, hear, ids, one, packed, shar, sound, tar
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_a_manifest_gives_its_lines_whole_and_in_order(tmp_path):

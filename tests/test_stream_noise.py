@@ -15,12 +15,7 @@ from research.errors import HarkError
 from tests.clips import NAMES, clip_of, hear, loader_of, relative
 from tests.sounds import RATE, signal_of, write
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,7 @@ from research.errors import HarkError
 from tests.sounds import write
 from tests.sources import clips, cuts_of, entry, manifests, one, refused, shar, sharded
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_patterns_stand_for_paths():

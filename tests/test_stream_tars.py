@@ -25,10 +25,7 @@ from tests.sources import (
     tar,
 )
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_tars_are_read_by_any_of_their_names(tmp_path):

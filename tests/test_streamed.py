@@ -13,15 +13,10 @@ from tests.engines import run_ranks
 from tests.sharded import as_shar, as_tars, lines_of, read, read_and_keep, share, source_of
 from tests.streams import flat
 
+pytestmark = pytest.mark.usefixtures("module_cache")
+
 GROUP = ("train.batches=2",)  # as two ranks: the order of a plan depends on it
 COUNT = 24  # batches that each of two ranks reads before it stops, and after
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
