@@ -128,16 +128,16 @@ class Run:
     def go(self) -> int:
         """Step until the end or a signal, and leave a checkpoint there."""
         code = 1
-        try:
         if self.ranks.rank == 0 and self.progress.step < self.cfg.train.steps:
             (self.path / "done.json").unlink(missing_ok=True)  # its last checkpoints are gone
+        try:
             self.tracker.say(f"{self.path}: step {self.progress.step} of {self.cfg.train.steps}")
             self.tracker.say(self.source.summary())
             code = self.steps()
             self.checkpoints.close()  # with the other ranks; after an error they are elsewhere
-        finally:
             if code == 0 and self.ranks.rank == 0:
                 runs.finish(self.path, self.progress.step)
+        finally:
             self.tracker.close(code)
         return code
 
