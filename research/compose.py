@@ -1,6 +1,8 @@
 """Overrides -> typed Config, by Hydra; every mistake becomes one line that names the key."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -8,8 +10,9 @@ from typing import Any, Generic, TypeVar
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType, Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from research import registry
@@ -17,6 +20,7 @@ from research.config import Config, Data, Training
 from research.errors import HarkError, nearest
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
+OWN = "HARK_CONFIG_DIR"  # environment: a folder of the user's, with subfolders as in sweeps/
 
 R = TypeVar("R", bound=Training)
 
@@ -30,6 +34,23 @@ class Composed(Generic[R]):
     overrides: list[str]
 
 
+def folders() -> list[Path]:
+    """Folders of recipes, the user's own first: of two files with one name, the first counts."""
+    typed = os.environ.get(OWN, "")
+    if not typed:
+        return [SWEEPS]
+    own = Path(typed).expanduser().absolute()
+    if not own.is_dir():
+        raise HarkError(f"--config-dir={typed}: no such folder (--config-dir, or ${OWN}, names it)")
+    return [own, SWEEPS]
+
+
+def recipes(kind: str) -> dict[str, Path]:
+    """Give every recipe of a kind (experiment, classify, cluster, sweep): name -> file."""
+    found = {path.stem: path for folder in reversed(folders()) for path in (folder / kind).glob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
 def choices_of(root: type[Training]) -> list[str]:
     """Plugin kinds, `schedule` and `data`, of which a root config holds one each."""
     groups = {group for choice in vars(root())["defaults"] if isinstance(choice, dict) for group in choice}
@@ -41,8 +62,7 @@ def groups(root: type[Training]) -> dict[str, list[str]]:
     known = {}
     for choice in vars(root())["defaults"]:
         for group in choice if isinstance(choice, dict) else ():
-            recipes = sorted(path.stem for path in (SWEEPS / group).glob("*.yaml"))
-            known[group] = registry.names(group) or recipes
+            known[group] = registry.names(group) or list(recipes(group))
     return known
 
 
@@ -87,20 +107,59 @@ def compose_config(overrides: Sequence[str]) -> Composed[Config]:
 
 def compose_root(root: type[R], overrides: Sequence[str]) -> Composed[R]:
     """Compose a root config, which Hydra's store holds under its name in small letters; HarkError as above."""
-    registry.load_plugins()
-    check_overrides(root, overrides)
-    try:
-        with initialize_config_dir(str(SWEEPS), version_base="1.3", job_name="hark"):
-            raw = compose(root.__name__.lower(), list(overrides), return_hydra_config=True)
-        choices = {kind: str(raw.hydra.runtime.choices[kind]) for kind in choices_of(root)}
+    return Variants(root, overrides).compose()
+
+
+class Variants(Generic[R]):
+    """Configs that differ in values only: Hydra composes what they share, once, and each sets its values on a copy.
+
+    Hydra sets values last as well, in the order in which they are typed: the configs are those of `compose_root`.
+    """
+
+    def __init__(self, root: type[R], overrides: Sequence[str]) -> None:
+        """Compose what is shared; HarkError as above."""
+        self.root, self.overrides = root, list(overrides)
+        registry.load_plugins()
+        self.groups = list(groups(root))
+        check_overrides(root, overrides)
+        main, *others = folders()
+        paths = ",".join(QuotedString(f"file://{path}", Quote.single).with_quotes() for path in others)
+        try:
+            with initialize_config_dir(str(main), version_base="1.3", job_name="hark"):
+                typed = [*overrides, f"hydra.searchpath=[{paths}]"]
+                raw = compose(root.__name__.lower(), typed, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise HarkError(explain(root, error, overrides)) from None
+        self.choices = {kind: str(raw.hydra.runtime.choices[kind]) for kind in choices_of(root)}
         with open_dict(raw):
             raw.pop("hydra")
-        config = OmegaConf.to_object(raw)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise HarkError(explain(root, error, overrides)) from None
-    assert isinstance(config, root)
-    read_bins(config.data)
-    return Composed(config, choices, list(overrides))
+        self.raw = raw
+
+    def compose(self, values: Sequence[str] = ()) -> Composed[R]:
+        """Compose one of them, `values` typed behind what is shared; HarkError as above."""
+        overrides = [*self.overrides, *values]
+        check_overrides(self.root, values)
+        raw = copy.deepcopy(self.raw)
+        try:
+            for value in values:
+                put(raw, value, self.groups)
+            config = OmegaConf.to_object(raw)
+        except (HydraException, OmegaConfBaseException) as error:
+            if values:  # Hydra knows what else it can be, and tells what is wrong
+                return Variants(self.root, overrides).compose()
+            raise HarkError(explain(self.root, error, overrides)) from None
+        assert isinstance(config, self.root)
+        read_bins(config.data)
+        return Composed(config, dict(self.choices), overrides)
+
+
+def put(raw: DictConfig, override: str, groups: Collection[str]) -> None:
+    """Set one value as Hydra does; an error of Hydra or OmegaConf when it is wrong, or more than a value."""
+    parsed = OverridesParser.create().parse_override(override)
+    key, plain = parsed.key_or_group, parsed.type is OverrideType.CHANGE and parsed.package is None
+    if not plain or parsed.is_sweep_override() or key in groups:
+        raise HydraException(f"{override}: not a plain value")
+    OmegaConf.update(raw, key, parsed.value(), merge=True)
 
 
 def read_bins(data: Data) -> None:
