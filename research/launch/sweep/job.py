@@ -1,0 +1,117 @@
+"""What a job does: it trains a cell, or probes it, and writes down how that ended. Light until it does.
+
+    python -P -m research.launch.sweep.job ORDER.json
+
+Exit code: 0 done, 75 to be started again, 128 + n stopped by signal n, 1 failed.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from research.launch.sweep.order import Order, read_order
+from research.launch.sweep.place import here
+from research.training.signals import StopFlag
+
+
+@dataclass(frozen=True)
+class Job:
+    """An order as submitit calls it."""
+
+    path: str
+
+    def __call__(self) -> None:
+        if code := perform(Path(self.path)):
+            sys.exit(code)
+
+    def checkpoint(self) -> Any:
+        """Start from the beginning: for a signal that comes before anything has begun."""
+        from submitit.helpers import DelayedSubmission  # noqa: PLC0415  only on SLURM
+
+        return DelayedSubmission(self)
+
+
+class Leave(StopFlag):
+    """For work that saves nothing on its way: a signal ends it at once."""
+
+    def catch(self, number: int, frame: FrameType | None) -> None:
+        super().catch(number, frame)
+        raise KeyboardInterrupt
+
+
+def perform(path: Path) -> int:
+    """Do what an order says, once or until a signal; give the exit code."""
+    order = read_order(path)
+    with StopFlag() if order.kind == "train" else Leave() as flag:
+        os.chdir(order.cwd)
+        sys.path.append(order.cwd)  # behind the snapshot: modules that $HARK_PLUGINS names
+        os.environ.setdefault("OMP_NUM_THREADS", str(order.values["cluster"]["cpus"]))
+        from research.launch.sweep.ending import Ending  # noqa: PLC0415  a second, with torch
+
+        ending = Ending(path, order, here(), flag)
+        try:
+            ending.began()
+            code = train(order) if order.kind == "train" else probe(order)
+        except BaseException as error:  # noqa: BLE001  SystemExit too: no job may end without a word
+            traceback.print_exc()
+            if flag.signal is None:
+                return ending.failed(error)
+            return ending.stopped()  # a signal kills what the run needs: such an error is not its own
+        return ending.stopped() if code else ending.done()
+
+
+def train(order: Order) -> int:
+    """Train, or go on; exit code of the loop. HarkError when this code knows no such run."""
+    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+
+    from research import registry, runs  # noqa: PLC0415
+    from research.compose import Composed  # noqa: PLC0415
+    from research.config import Config  # noqa: PLC0415
+    from research.errors import HarkError  # noqa: PLC0415
+    from research.training import loop  # noqa: PLC0415
+
+    run = Path(order.run)
+    registry.load_plugins()
+    try:
+        config = runs.from_values(Config, order.values)
+    except (OmegaConfBaseException, HarkError) as error:
+        reason = str(error).splitlines()[0]
+        raise HarkError(
+            f"{order.run}: the code of {order.code} does not know this config ({reason})"
+        ) from None
+    signature = runs.signature(config)
+    if not run.name.endswith(f"-{signature}"):
+        raise HarkError(
+            f"{order.run}: the code of {order.code} takes this config for another run, {signature}; sweep again"
+        )
+    if runs.finished(run):
+        return 0
+    config.run.name, config.run.folder = run.name.removesuffix(f"-{signature}"), str(run.parent)
+    return loop.train(Composed(config, order.values["plugins"], order.overrides))
+
+
+def probe(order: Order) -> int:
+    import argparse  # noqa: PLC0415
+
+    from research.evaluation import command  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser("hark probe")
+    command.add_arguments(parser)
+    command.run(parser.parse_args([order.run, *order.probe]))
+    return 0
+
+
+def main() -> int:
+    code = perform(Path(sys.argv[1]))
+    for number in (signal.SIGUSR2, signal.SIGTERM):  # all is said: nothing may change the exit code
+        signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
