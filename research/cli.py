@@ -1,6 +1,7 @@
 """`hark COMMAND`. Commands import what they need when they run, so that `hark --help` answers at once."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ overrides read key=value, for example
   ... tune.start=200 tune.lr_scale=0.1     the encoder is trained too, from step 200 on
   ... lr_grid=[1e-4,1e-3,1e-2]             valid chooses; test is read once
 The same configuration is the same experiment: typed again, it goes on, or prints what it found."""
+
+COMPOSE = ("train", "classify", "bins", "memory", "preflight", "list", "show")  # commands that read recipes
+CONFIG_DIR = "a folder of your own with experiment/, sweep/, cluster/ or classify/ in it ($HARK_CONFIG_DIR)"
 
 
 def train(args: argparse.Namespace) -> int:
@@ -141,18 +145,24 @@ def parser() -> argparse.ArgumentParser:
     preflight_arguments(
         command("preflight", preflight, "say what would go wrong with a job, before it is queued", PREFLIGHT)
     )
-    sub = command("list", list_plugins, "name the plugins")
-    sub.add_argument("kind", nargs="?", help="objective, encoder, frontend, quantizer, ...")
+    sub = command("list", list_plugins, "name the plugins and recipes")
+    sub.add_argument(
+        "kind", nargs="?", help="objective, encoder, frontend, quantizer, ..., experiment, sweep"
+    )
     sub = command("show", show, "print what overrides resolve to, with the docstrings", TRAIN)
     sub.add_argument("overrides", nargs="*", metavar="key=value")
     sub = command("check", check, "hold one plugin to the rules that all plugins keep")
     sub.add_argument("name", help="a plugin's name, or kind=name")
+    for name in COMPOSE:
+        commands.choices[name].add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command. Bad input is one line on stderr and exit code 2."""
     args = parser().parse_args(argv)
+    if own := getattr(args, "config_dir", None):
+        os.environ["HARK_CONFIG_DIR"] = str(Path(own).absolute())  # jobs inherit it
     sys.path.insert(0, str(Path.cwd()))  # so that $HARK_PLUGINS finds modules of the working folder
     try:
         code: int = args.run(args)

@@ -20,6 +20,7 @@ from research.config import Config, Data, Training
 from research.errors import HarkError, nearest
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
+RECIPES = ("experiment", "classify", "cluster", "sweep")  # its subfolders
 OWN = "HARK_CONFIG_DIR"  # environment: a folder of the user's, with subfolders as in sweeps/
 
 R = TypeVar("R", bound=Training)

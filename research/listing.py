@@ -1,10 +1,12 @@
 """`hark list` and `hark show`: what there is, and what a command line resolves to."""
 
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -12,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from research import registry, runs
-from research.compose import compose_config
+from research.compose import RECIPES, compose_config, recipes
 from research.config import Config
 from research.errors import HarkError, nearest
 from research.model import check
@@ -24,18 +26,20 @@ def warn_broken() -> None:
 
 
 def list_plugins(kind: str | None) -> int:
-    """Print every plugin, or those of one kind, with the first line of its docstring."""
+    """Print every plugin and recipe, or those of one kind, with the first line of what is said about it."""
     registry.load_plugins()
     warn_broken()
-    if kind is not None and kind not in registry.KINDS:
-        known = ", ".join(registry.KINDS)
+    kinds = (*registry.KINDS, *RECIPES)
+    if kind is not None and kind not in kinds:
         raise HarkError(
-            f"no kind of plugin is called '{kind}'{nearest(kind, registry.KINDS)} (there are: {known})"
+            f"no kind of plugin is called '{kind}'{nearest(kind, kinds)} (there are: {', '.join(kinds)})"
         )
     table = Table("kind", "name", "what it is", box=None)
-    for each in [kind] if kind else registry.KINDS:
+    for each in [kind] if kind else kinds:
         for name in registry.names(each):
             table.add_row(each, name, summary(each, name))
+        for name, path in recipes(each).items() if each in RECIPES else ():
+            table.add_row(each, name, headline(path))
     Console().print(table)
     return 0
 
@@ -50,6 +54,13 @@ def summary(kind: str, name: str) -> str:
     return (
         f"{first} with {', '.join(f'{key}={plain(getattr(own, key))}' for key in changed) or 'its defaults'}"
     )
+
+
+def headline(path: Path) -> str:
+    """The first sentence of a recipe's comment, or as much of it as stands on the first line."""
+    lines = (line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#"))
+    first = next((line for line in lines if not line.startswith("@package")), "")
+    return re.split(r"(?<=[.?]) (?=[A-Z])", first)[0]
 
 
 def plain(value: Any) -> Any:

@@ -93,11 +93,11 @@ def find_file(name: str) -> Path:
     return known[name]
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, where: str = "") -> None:
     """HarkError when a sweep cannot be called so: a folder is named after it."""
     if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) or name in RESERVED:
         raise HarkError(
-            f"a sweep cannot be called '{name}': take letters, digits and . _ + -, and not {' or '.join(RESERVED)}"
+            f"{where}a sweep cannot be called '{name}': take letters, digits and . _ + -, and not {' or '.join(RESERVED)}"
         )
 
 
@@ -116,8 +116,10 @@ def read_file(path: Path) -> Recipe:
             raise HarkError(
                 f"{path}: unknown key '{key}'{nearest(str(key), KEYS)} (there are: {', '.join(KEYS)})"
             )
+    name = str(found.get("name") or path.stem)
+    check_name(name, f"{path}: ")
     return Recipe(
-        str(found.get("name") or path.stem),
+        name,
         tuple(shared(word, path) for word in words_of(found, "set", path)),
         axes(found.get("grid", {}), path),
         search(found["search"], path) if "search" in found else None,
@@ -159,6 +161,8 @@ def search(found: Any, path: Path) -> Search:
             raise HarkError(
                 f"{path}: search: unknown key '{key}'{nearest(str(key), known)} (there are: {', '.join(known)})"
             )
+    if "metric" not in found:
+        raise HarkError(f"{path}: search: metric is missing; write metric: valid/loss, or probe/phone")
     try:
         made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Search), found))
     except OmegaConfBaseException as error:
