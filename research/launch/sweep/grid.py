@@ -1,6 +1,7 @@
 """Recipe -> cells: the product of the axes, each cell composed, judged, and found by its signature."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from itertools import product
 
 from hydra.core.override_parser.types import Glob
@@ -13,8 +14,9 @@ from research.errors import HarkError
 from research.launch.sweep.cell import Cell
 from research.launch.sweep.recipe import Recipe, check_name, parse
 from research.model import check
-from research.registry import PARTS, load_plugins
+from research.registry import load_plugins
 
+HARMLESS = ("run", "optimizer", "schedule", "checkpoint", "log")  # sections that make no config illegal
 Point = Mapping[str, str]  # axis -> one of its values, as it is typed
 
 
@@ -72,7 +74,7 @@ class Composer:
         load_plugins()
         self.name, self.shared, self.groups = recipe.name, recipe.shared, groups(Config)
         self.variants: dict[tuple[str, ...], Variants[Config] | HarkError] = {}
-        self.judged: dict[str, str] = {}  # what a model is made of -> why it is illegal, or ""
+        self.judged: dict[str, str] = {}  # all that can be illegal -> why it is, or ""
 
     def cell(self, point: Point) -> Cell:
         typed = {key: f"{key}={value}" for key, value in point.items()}
@@ -100,8 +102,8 @@ class Composer:
         return found
 
     def judge(self, config: Config) -> None:
-        """HarkError when no model can be made of this. Seeds, rates and the like do not matter for it."""
-        made_of = repr([*(getattr(config, kind) for kind in PARTS), bool(config.data.noise)])
+        """HarkError when no model can be made of this."""
+        made_of = repr([getattr(config, item.name) for item in fields(config) if item.name not in HARMLESS])
         if made_of not in self.judged:
             try:
                 check(config)
