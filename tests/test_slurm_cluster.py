@@ -57,9 +57,9 @@ def test_nothing_is_left_after_down_even_of_a_cluster_whose_daemons_were_killed(
         other.client("sbatch", f"--output={tmp_path}/%j", "--array=0-9", "--wrap=srun sleep 60")
         wait(lambda: "sleep" in [process.name() for process in other.processes()])
         names = ("munged", "slurmctld", "slurmd.127.0.0.1", "slurmd.127.0.0.2")
-        daemons = [other.alive(name) for name in names]
-        for daemon in daemons:
+        for daemon in [other.alive(name) for name in names]:
             daemon.kill()
+        wait(lambda: not any(other.alive(name) for name in names))
     assert not [name for name in names if other.alive(name)]
     assert other.processes() == []
     assert not other.folder.exists()

@@ -60,13 +60,21 @@ class Cluster:
         self._start("slurmctld", "slurmctld", "-f", str(self.conf))
         self._until(lambda: not self.client("scontrol", "ping").returncode, "slurmctld")
 
+    def restart_controller(self) -> None:
+        """As an update would: it saves what it knows."""
+        self._stop("slurmctld")
+        self.start_controller()
+
     def kill_controller(self) -> None:
-        """As a crash would: nothing is saved."""
+        """As a crash would: jobs of the last seconds are forgotten, and ended by the next that starts."""
         self._stop("slurmctld", signal.SIGKILL)
 
-    def restart_controller(self) -> None:
-        self.kill_controller()
-        self.start_controller()
+    def saved(self) -> None:
+        """Return when a crash would forget nothing of what was done before: changes are saved within 5 s."""
+        state, now, end = self.folder / "state/job_state", time.time(), time.monotonic() + 6
+        self._until(
+            lambda: time.monotonic() > end or (state.exists() and state.stat().st_mtime > now), "a save"
+        )
 
     def clear(self) -> None:
         """End every job at once: a killed process is not waited for as one that is told to end."""
@@ -89,9 +97,10 @@ class Cluster:
             process = psutil.Process(int(self._pid(name).read_text()))
             # nobody may have asked for the exit of what ended: such a process counts as gone
             same = process.name() == name.partition(".")[0] and process.status() != psutil.STATUS_ZOMBIE
+            ours = str(self.folder) in " ".join(process.cmdline())
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return None
-        return process if same and str(self.folder) in " ".join(process.cmdline()) else None
+        return process if same and ours else None
 
     def processes(self) -> list[psutil.Process]:
         """What of its jobs still runs: what a step has started, and the step's keeper."""

@@ -54,7 +54,7 @@ MinJobAge=600
 KillWait=5
 SlurmctldTimeout=30
 SlurmdTimeout=20
-MessageTimeout=20
+MessageTimeout=10
 BatchStartTimeout=20
 """
 
