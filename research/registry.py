@@ -87,14 +87,18 @@ def build(config: Plugin.Config, **facts: Any) -> Any:
     return _classes[type(config)](config, **facts)
 
 
+def outside() -> list[str]:
+    """Names of the modules that hold further plugins: the `hark.plugins` entry points, and $HARK_PLUGINS."""
+    points = [point.value for point in entry_points(group="hark.plugins")]
+    return points + [name for name in os.environ.get("HARK_PLUGINS", "").split(",") if name]
+
+
 def load_plugins() -> None:
-    """Import plugins/*/*.py, the `hark.plugins` entry points, and $HARK_PLUGINS (module names)."""
+    """Import plugins/*/*.py, and those outside."""
     import plugins  # noqa: PLC0415  the only place that knows the folder
 
     modules = [m.name for m in pkgutil.walk_packages(plugins.__path__, "plugins.") if not m.ispkg]
-    modules += [point.value for point in entry_points(group="hark.plugins")]
-    modules += filter(None, os.environ.get("HARK_PLUGINS", "").split(","))
-    for module in modules:
+    for module in modules + outside():
         try:
             importlib.import_module(module)
         except Exception as error:  # noqa: BLE001  a colleague's missing dependency must not stop this run

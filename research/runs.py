@@ -163,11 +163,23 @@ def from_values(root: type[R], values: Any) -> R:
 
 
 def code_version() -> dict[str, str]:
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)  # noqa: S603, S607
-        return done.stdout.strip()
+    """Give the commit, and the diff of the working tree against it: of this checkout, or of what a snapshot is of."""
+    copied = ROOT / "code.json"
+    if copied.exists():
+        return dict(json.loads(copied.read_text()))
+    if not (ROOT / ".git").exists():  # installed; git would tell of any repository around it
+        return {"commit": "", "diff": ""}
+    return {"commit": git(ROOT, "rev-parse", "HEAD"), "diff": git(ROOT, "diff", "HEAD")}
 
-    return {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")}
+
+def git(folder: Path, *words: str) -> str:
+    """Ask git about a folder; nothing where it knows of none."""
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
