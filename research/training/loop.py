@@ -220,6 +220,7 @@ class Run:
         if self.ranks.rank == 0:
             self.tracker.cost(progress.wall, progress.audio, self.ranks.size)
             self.tracker.data(self.source.facts(), progress.heard)
+            self.tracker.follow()
 
 
 class Window:

@@ -12,6 +12,7 @@ from rich.table import Table
 from research import runs
 from research.config import Training
 from research.files import write
+from research.training.follower import Follower, check
 
 
 class Tracker:
@@ -19,12 +20,12 @@ class Tracker:
 
     def __init__(self, cfg: Training, path: Path, step: int, *, writes: bool) -> None:
         self.cfg, self.path, self.writes = cfg, path, writes
-        self.wandb: Any = None
+        check(cfg.log, path.name)
         if not writes:
             return
         keep_until(path / "metrics.jsonl", step)
         self.file = open(path / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115  closed by close()
-        self.wandb = start_wandb(cfg, path)
+        self.follower = Follower(path, cfg.log, self.say)
         self.console = Console()
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -44,8 +45,8 @@ class Tracker:
             return
         record = {"schema": runs.SCHEMA, "step": step, "split": split, "time": time.time(), **values}
         self.file.write(json.dumps(record) + "\n")
-        if self.wandb is not None:
-            self.wandb.log({f"{split}/{name}": value for name, value in values.items()}, step=step)
+        if self.follower.live:
+            self.follower.follow(step - 1)  # this step may have more to log
         shown = f"{split} loss {values['loss']:.3f}"
         if "acc" in values:
             shown += f"  acc {values['acc']:.3f}"
@@ -57,6 +58,11 @@ class Tracker:
             self.progress.update(self.task, completed=step, last=shown)
         else:
             self.say(f"step {step}  {shown}")
+
+    def follow(self) -> None:
+        """Bring W&B up to the newest checkpoint."""
+        if self.writes:
+            self.follower.follow()
 
     def cost(self, wall: float, audio: float, devices: int) -> None:
         """Record what the run has used so far, over all its restarts; times in seconds."""
@@ -77,8 +83,7 @@ class Tracker:
             return
         self.progress.stop()
         self.file.close()
-        if self.wandb is not None:
-            self.wandb.finish(exit_code=code)
+        self.follower.close(code)
 
 
 def keep_until(file: Path, step: int) -> None:
@@ -86,21 +91,3 @@ def keep_until(file: Path, step: int) -> None:
     if file.exists():
         kept = [json.dumps(record) + "\n" for record in runs.read_jsonl(file) if record["step"] <= step]
         write(file, "".join(kept))
-
-
-def start_wandb(cfg: Training, path: Path) -> Any:
-    if cfg.log.wandb == "disabled":
-        return None
-    import wandb  # noqa: PLC0415  slow to import
-
-    return wandb.init(
-        project=cfg.log.project,
-        group=cfg.log.group or None,
-        name=path.name,
-        id=path.name,
-        resume="allow",
-        mode=cfg.log.wandb,  # type: ignore[arg-type]  # wandb checks it
-        dir=str(path),
-        config=runs.values_of(cfg),
-        settings=wandb.Settings(silent=True, console="off"),
-    )
