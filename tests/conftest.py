@@ -76,6 +76,16 @@ def module_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def queue(slurm, tmp_path):
+    """Sends jobs to SLURM; what they have left is ended with the test."""
+    from tests.slurm.queue import Queue
+
+    yield Queue(tmp_path)
+    slurm.up()
+    slurm.clear()
+
+
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     return mixed_speech(tmp_path_factory.mktemp("speech"))

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 
 from tests.slurm.cluster import Cluster, free
 from tests.slurm.fixture import HOME, private
 from tests.slurm.locks import claim
+from tests.slurm.queue import until
 
 OWNER = """
 from tests.slurm.fixture import private
@@ -15,13 +15,6 @@ with private({}) as cluster:
     print(cluster.port, flush=True)
     input()
 """
-
-
-def wait(done, seconds=60):
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_job_runs_on_every_node(slurm, tmp_path):
@@ -44,7 +37,7 @@ def test_jobs_outlive_a_restart_of_the_controller(slurm, tmp_path):
     job = slurm.client(
         "sbatch", "--parsable", f"--output={tmp_path}/%j", "--wrap=srun sleep 60"
     ).stdout.strip()
-    wait(lambda: slurm.client("squeue", "-h", "-j", job, "-o", "%T").stdout == "RUNNING\n")
+    until(lambda: slurm.client("squeue", "-h", "-j", job, "-o", "%T").stdout == "RUNNING\n")
     slurm.restart_controller()
     assert slurm.client("squeue", "-h", "-j", job, "-o", "%T").stdout == "RUNNING\n"
     slurm.clear()
@@ -55,11 +48,11 @@ def test_nothing_is_left_after_down_even_of_a_cluster_whose_daemons_were_killed(
     with private() as other:  # two of them do not disturb each other
         assert other.port != slurm.port
         other.client("sbatch", f"--output={tmp_path}/%j", "--array=0-9", "--wrap=srun sleep 60")
-        wait(lambda: "sleep" in [process.name() for process in other.processes()])
+        until(lambda: "sleep" in [process.name() for process in other.processes()])
         names = ("munged", "slurmctld", "slurmd.127.0.0.1", "slurmd.127.0.0.2")
         for daemon in [other.alive(name) for name in names]:
             daemon.kill()
-        wait(lambda: not any(other.alive(name) for name in names))
+        until(lambda: not any(other.alive(name) for name in names))
     assert not [name for name in names if other.alive(name)]
     assert other.processes() == []
     assert not other.folder.exists()

@@ -5,11 +5,13 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from research.config import Cluster
 from research.launch.devices import find_device
 from research.launch.sweep.order import Order
+from research.launch.sweep.snapshot import environment
 
 EARLY = 60  # s that SLURM may send the signal before its time
 LEAST = 10  # s of warning for a time limit that leaves no more
@@ -53,8 +55,8 @@ def minutes(cluster: Cluster) -> int:
 
 def setup(cluster: Cluster, order: Order) -> list[str]:
     """Give the shell lines of a job before Python starts: the user's, then those that choose the code."""
-    chosen = {"PYTHONPATH": order.code, "PYTHONSAFEPATH": "1"}
-    return [*cluster.setup, *(f"export {name}={shlex.quote(value)}" for name, value in chosen.items())]
+    code = environment(Path(order.code))
+    return [*cluster.setup, *(f"export {name}={shlex.quote(value)}" for name, value in code.items())]
 
 
 def parameters(cluster: Cluster, part: Sequence[Order], name: str, parallel: int) -> dict[str, Any]:
