@@ -22,7 +22,16 @@ overrides read key=value, for example
   ... lr_grid=[1e-4,1e-3,1e-2]             valid chooses; test is read once
 The same configuration is the same experiment: typed again, it goes on, or prints what it found."""
 
-COMPOSE = ("train", "classify", "bins", "memory", "preflight", "list", "show")  # commands that read recipes
+COMPOSE = (
+    "train",
+    "classify",
+    "bins",
+    "memory",
+    "preflight",
+    "sweep",
+    "list",
+    "show",
+)  # commands that read recipes
 CONFIG_DIR = "a folder of your own with experiment/, sweep/, cluster/ or classify/ in it ($HARK_CONFIG_DIR)"
 
 
@@ -103,6 +112,12 @@ def preflight(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def sweep(args: argparse.Namespace) -> int:
+    from research.launch.sweep.sweep_command import run
+
+    return run(args)
+
+
 def parser() -> argparse.ArgumentParser:
     from research.data.corpora.command import add_arguments as prepare_arguments
     from research.evaluation.command import add_arguments as probe_arguments
@@ -116,6 +131,8 @@ def parser() -> argparse.ArgumentParser:
     from research.launch.memory import add_arguments as memory_arguments
     from research.launch.preflight_command import EPILOG as PREFLIGHT
     from research.launch.preflight_command import add_arguments as preflight_arguments
+    from research.launch.sweep.sweep_command import EPILOG as SWEEP
+    from research.launch.sweep.sweep_command import add_arguments as sweep_arguments
 
     top = argparse.ArgumentParser(
         prog="hark", description="Speech self-supervised learning as composable plugins."
@@ -145,6 +162,7 @@ def parser() -> argparse.ArgumentParser:
     preflight_arguments(
         command("preflight", preflight, "say what would go wrong with a job, before it is queued", PREFLIGHT)
     )
+    sweep_arguments(command("sweep", sweep, "submit what is missing of many runs, and return", SWEEP))
     sub = command("list", list_plugins, "name the plugins and recipes")
     sub.add_argument(
         "kind", nargs="?", help="objective, encoder, frontend, quantizer, ..., experiment, sweep"

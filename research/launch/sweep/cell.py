@@ -18,5 +18,17 @@ class Cell:
     refused: str = ""  # why the config is illegal
 
     @property
+    def config(self) -> Config:
+        """Of a legal cell."""
+        assert self.composed is not None
+        return self.composed.config
+
+    @property
+    def folder(self) -> Path:
+        """Of a legal cell's run."""
+        assert self.path is not None
+        return self.path.absolute()
+
+    @property
     def label(self) -> str:
         return " ".join(f"{key}={value}" for key, value in self.differs.items()) or "the only one"

@@ -1,0 +1,114 @@
+"""Hand orders to the scheduler of their cluster; what is about to be done is written down before it is."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from research import registry, runs
+from research.config import Cluster, Scheduler
+from research.launch.sweep.backend import Backend
+from research.launch.sweep.cell import Cell
+from research.launch.sweep.ledger import note
+from research.launch.sweep.local import Local
+from research.launch.sweep.order import Order, read_order
+from research.launch.sweep.slurm import Slurm
+from research.launch.sweep.snapshot import snapshot
+from research.launch.sweep.standing import Standing, State, Wanted, standings
+
+
+def backends(folder: Path) -> dict[str, Backend]:
+    """Give every scheduler by its name. `folder` is the one that run folders are made in."""
+    return {Scheduler.local.value: Local(folder), Scheduler.slurm.value: Slurm()}
+
+
+def training(cell: Cell, sweep: Path, code: Path) -> Order:
+    """What a job does that trains a legal cell. The run may be there, under another name of the same signature."""
+    composed, run = cell.composed, cell.folder
+    assert composed is not None
+    name = run.name.removesuffix(f"-{runs.signature(composed.config)}")
+    config = replace(composed.config, run=replace(composed.config.run, name=name, folder=str(run.parent)))
+    runs.create(config, composed.choices, composed.overrides)
+    values = {"plugins": composed.choices, **runs.values_of(config)}
+    return Order(
+        str(run), sweep.name, str(sweep), str(code), str(Path.cwd()), "train", values, composed.overrides
+    )
+
+
+def probing(train: Order, words: Sequence[str], after: str = "") -> Order:
+    """What a job does that probes the run of `train`, after the job `after`: one process is enough for it."""
+    cluster = train.values["cluster"] | {"nodes": 1, "per_node": 1}
+    values = train.values | {"cluster": cluster}
+    return replace(train, kind="probe", values=values, probe=list(words), after=after)
+
+
+def submit(orders: Sequence[Order], schedulers: Mapping[str, Backend]) -> list[str]:
+    """Queue every order, those of equal clusters as one array; give the ids of the jobs, in order.
+
+    HarkError when a scheduler refuses; what it took before is noted in the runs.
+    """
+    ids = [""] * len(orders)
+    for cluster, members in by_cluster(orders):
+        batch = f"{orders[members[0]].sweep}-{uuid.uuid4().hex[:8]}"
+        part = [orders[k] for k in members]
+        files = [Path(order.folder) / "orders" / f"{batch}-{i}.json" for i, order in enumerate(part)]
+        for file, order in zip(files, part, strict=True):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            order.save(file)
+            facts = {"scheduler": cluster.scheduler.value, "sweep": order.sweep, "code": order.code}
+            note(Path(order.run), "queued", job="", kind=order.kind, batch=batch, order=str(file), **facts)
+        given = schedulers[cluster.scheduler.value].submit(files, part, cluster, batch)
+        for k, order, job in zip(members, part, given, strict=True):
+            note(Path(order.run), "submitted", job=job, kind=order.kind, batch=batch)
+            ids[k] = job
+    return ids
+
+
+def resubmit(states: Sequence[State], schedulers: Mapping[str, Backend]) -> list[str]:
+    """Queue again what was queued before, with the code of now, and probes behind the trainings they waited for."""
+    registry.load_plugins()
+    code = ""
+    orders = []
+    for state in states:
+        assert state.last is not None
+        order = read_order(state.last.order)
+        code = code or str(snapshot(Path(order.folder).parent / "code"))
+        orders.append(replace(order, code=code, after=""))
+    ids = submit(orders, schedulers)
+    waiting = standings([Wanted(state.wanted.run, "probe") for state in states], schedulers)
+    behind = []
+    for state, probe, job in zip(states, waiting, ids, strict=True):
+        if state.wanted.kind == "train" and probe.last and probe.standing is Standing.pending:
+            withdraw(probe, schedulers)
+            behind.append(replace(read_order(probe.last.order), code=code, after=job))
+    submit(behind, schedulers)
+    return ids
+
+
+def withdraw(probe: State, schedulers: Mapping[str, Backend]) -> None:
+    """Take back probes that wait for a training which failed: they would for ever."""
+    if probe.last and probe.standing is Standing.pending:
+        schedulers[probe.last.scheduler].cancel([probe.job])
+
+
+def by_cluster(orders: Sequence[Order]) -> list[tuple[Cluster, list[int]]]:
+    """Give the numbers of the orders that ask for the same."""
+    groups: list[tuple[Cluster, list[int]]] = []
+    for k, order in enumerate(orders):
+        cluster = cluster_of(order)
+        for other, members in groups:
+            if other == cluster:
+                members.append(k)
+                break
+        else:
+            groups.append((cluster, [k]))
+    return groups
+
+
+def cluster_of(order: Order) -> Cluster:
+    merged = OmegaConf.merge(OmegaConf.structured(Cluster), order.values["cluster"])
+    cluster = OmegaConf.to_object(merged)
+    assert isinstance(cluster, Cluster)
+    return cluster
