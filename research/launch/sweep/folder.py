@@ -84,7 +84,8 @@ def locked(root: Path) -> Iterator[None]:
                     )
                 time.sleep(PAUSE)
         file.truncate(0)
-        file.write(f"process {os.getpid()} of {os.environ.get("USER", os.getuid())} on {socket.gethostname()}")
+        user = os.environ.get("USER", f"user {os.getuid()}")
+        file.write(f"process {os.getpid()} of {user} on {socket.gethostname()}")
         file.flush()
         yield
 
