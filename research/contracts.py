@@ -134,7 +134,11 @@ class Plugin(nn.Module):
         pass
 
     def on_step_end(self, step: int) -> None:
-        """Run once after every optimizer step, on every plugin in the model: EMA, temperature, codebooks."""
+        """Run once after every optimizer step, on every plugin in the model: EMA, temperature, codebooks.
+
+        Where ranks share parameters, these still act as whole ones; but each is to be changed all at once (`copy_`,
+        `lerp_`, `mul_`), for a piece of it (`p[0] = x`) may lie on another rank: HarkError. Buffers are whole.
+        """
 
 
 class Frontend(Plugin):
@@ -153,7 +157,11 @@ class Frontend(Plugin):
 
 
 class Encoder(Plugin):
-    """Made with the fact `dim_in` (F)."""
+    """Made with the fact `dim_in` (F).
+
+    The blocks in its `nn.ModuleList`s are called, and read by nobody else: ranks that share a model hold all of a
+    block's weights only while it is called.
+    """
 
     kind = "encoder"
 

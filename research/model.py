@@ -6,7 +6,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-from research.config import Config, Data
+from research.config import Config, Data, Parallel, Train
 from research.contracts import Augmentation, Encoded, Encoder, Frontend, Objective, Parts, Seq
 from research.errors import HarkError
 from research.registry import build
@@ -96,6 +96,7 @@ def assemble(cfg: Config) -> Objective:
 
 def check(cfg: Config) -> Objective:
     """Build on the meta device: refuses an illegal combination (HarkError) without memory or time."""
+    check_parallel(cfg.train)
     with torch.device("meta"):
         augment: Augmentation = build(cfg.augmentation)
         check_noise(augment, cfg.data)
@@ -105,6 +106,15 @@ def check(cfg: Config) -> Objective:
                 "frames in step with those of the clean signal: type augmentation=none, or leave that part out"
             )
         return assemble(cfg)
+
+
+def check_parallel(train: Train) -> None:
+    """HarkError for a model that would be both compiled as a whole and gathered in pieces."""
+    if train.compile and train.parallel is Parallel.fsdp:
+        raise HarkError(
+            "train.compile=true: compiles the encoder as a whole, but train.parallel=fsdp gathers it block by block; "
+            "type train.compile=false or train.parallel=ddp"
+        )
 
 
 def check_noise(augment: Augmentation, data: Data) -> None:

@@ -12,13 +12,14 @@ from research.classification.run import Experiment, StoppedError, still
 from research.classification.task import check_fit
 from research.classification.trials import read as read_trials
 from research.compose import Composed, compose_root
+from research.config import Parallel
 from research.engine.gangs import Ranks
 from research.errors import HarkError
 from research.evaluation.splits import seen
 from research.interop import hark_run
 from research.interop.load import read
 from research.interop.source import Source
-from research.model import check_noise
+from research.model import check_noise, check_parallel
 from research.registry import build
 from research.training.loop import claim, processes
 from research.training.signals import StopFlag
@@ -50,6 +51,12 @@ def compose(overrides: Sequence[str]) -> Composed[Classification]:
         raise HarkError("no label is named: type label=KEY, a key of the manifest such as lang")
     if cfg.seeds < 2:
         raise HarkError(f"seeds={cfg.seeds}: an interval takes at least 2")
+    if cfg.tune.start is not None and cfg.train.parallel is Parallel.fsdp:
+        raise HarkError(
+            "train.parallel=fsdp: cannot share an encoder that begins to be trained at a step (tune.start); "
+            "type train.parallel=ddp"
+        )
+    check_parallel(cfg.train)
     check_names(cfg.baselines)
     check_fit(cfg)
     check_noise(build(cfg.augmentation), cfg.data)

@@ -7,16 +7,19 @@ import socket
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from research import registry
+from research.config import Parallel
 from research.conformance.case import Case, speech
 from research.conformance.rules import Broken
 from research.conformance.tools import close, moved, snapshot, student, train
 from research.contracts import Batch, Objective
-from research.engine.gangs import start
+from research.engine.gangs import Ranks, start
 
 STEPS = 2
 PATIENCE = 120  # seconds until two ranks must be done
@@ -24,11 +27,14 @@ OVERRIDES = ("train.batches=2", "optimizer.eps=1.0")  # no division by tiny grad
 
 
 def ranks_are_micro_batches(case: Case) -> None:
-    """Two ranks with a batch each end where one process with both batches ends, and log the same."""
+    """Two ranks with a batch each end where one process with both batches ends, and log the same.
+
+    So do two ranks that share the model's parameters.
+    """
     with tempfile.TemporaryDirectory() as folder:
         run_ranks(case, Path(folder))
-        states = [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
-    if keys := moved(states[0]["model"], states[1]["model"]):
+        ends = [torch.load(Path(folder) / f"{rank}.pt") for rank in (0, 1)]
+    if keys := moved(*(each[Parallel.ddp.value]["model"] for each in ends)):
         raise Broken(
             f"{keys[0]} differs between two ranks after {STEPS} steps: on_step_end must sum over ranks "
             "(torch.distributed.all_reduce) what forward collected"
@@ -38,18 +44,24 @@ def ranks_are_micro_batches(case: Case) -> None:
     values = train(it, [batch_of(model, step, rank) for step in range(STEPS) for rank in (0, 1)]).pop(
         lambda _: None
     )
-    for key, value in snapshot(model).items():
-        if not close(states[0]["model"][key], value):
+    for parallel, end in ends[0].items():
+        compare(f"two ranks ({parallel})", end, snapshot(model), values)
+
+
+def compare(who: str, end: dict[str, Any], model: dict[str, Tensor], values: dict[str, float]) -> None:
+    """Broken unless ranks ended with the weights of one process and logged its values."""
+    for key, value in model.items():
+        if not close(end["model"][key], value):
             raise Broken(
-                f"{key} of two ranks differs from that of one process with the same micro-batches: what is done per "
+                f"{key} of {who} differs from that of one process with the same micro-batches: what is done per "
                 "rank, or per forward, belongs into a sum over ranks in on_step_end"
             )
-    if states[0]["values"].keys() != values.keys():
-        raise Broken("two ranks log other stats than one process")
+    if end["values"].keys() != values.keys():
+        raise Broken(f"{who} log other stats than one process")
     for name, number in values.items():
-        if abs(states[0]["values"][name] - number) > 1e-3 * abs(number) + 1e-6:
+        if abs(end["values"][name] - number) > 1e-3 * abs(number) + 1e-6:
             raise Broken(
-                f"two ranks log {name}={states[0]['values'][name]:.6g}, one process {number:.6g}: is the stat a sum?"
+                f"{who} log {name}={end['values'][name]:.6g}, one process {number:.6g}: is the stat a sum?"
             )
 
 
@@ -95,9 +107,15 @@ def rank_main(rank: int, port: int, module: str, case: Case, folder: str) -> Non
     registry.load_plugins()
     importlib.import_module(module)  # when $HARK_PLUGINS came too late for the fork server
     ranks = start("cpu")
-    model = case.model()
-    it = student(model, case.config(*OVERRIDES), ranks)
-    bag = train(it, [batch_of(model, step, rank) for step in range(STEPS)])
-    values = bag.pop(ranks.all_sum)
-    torch.save({"model": snapshot(model), "values": values}, Path(folder) / f"{rank}.pt")
+    ends = {parallel.value: trained(case, ranks, parallel) for parallel in Parallel}
+    torch.save(ends, Path(folder) / f"{rank}.pt")
     ranks.close()
+
+
+def trained(case: Case, ranks: Ranks, parallel: Parallel) -> dict[str, Any]:
+    """Give what a rank ends with."""
+    model = case.model()
+    batches = [batch_of(model, step, ranks.rank) for step in range(STEPS)]
+    it = student(model, case.config(*OVERRIDES, f"train.parallel={parallel.value}"), ranks)
+    bag = train(it, batches)
+    return {"model": snapshot(model), "values": bag.pop(ranks.all_sum)}

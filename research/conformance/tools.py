@@ -14,7 +14,8 @@ from research.config import Config
 from research.conformance.rules import Broken
 from research.contracts import Batch, Masking, Objective, Stat
 from research.engine.gangs import Ranks, start
-from research.engine.parallel import wrap
+from research.engine.parallel import place, wrap
+from research.engine.sharding import full
 from research.registry import build
 from research.training.data import Fed
 from research.training.optimizer import adamw
@@ -65,7 +66,7 @@ class Still(TorchDispatchMode):
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
     """Copy everything that a checkpoint would hold."""
-    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+    return {key: full(value.detach()).clone() for key, value in module.state_dict().items()}
 
 
 def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
@@ -97,6 +98,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
 def student(model: Objective, cfg: Config, ranks: Ranks | None = None) -> Student:
     """What `hark train` would step, on the CPU."""
     ranks = ranks or start("cpu")
+    model = place(model, ranks, cfg.train.parallel)
     augment = build(cfg.augmentation)
     return Student(model, wrap(model, ranks), augment, adamw(model, cfg.optimizer), ranks, cfg)
 

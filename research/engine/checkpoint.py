@@ -1,7 +1,7 @@
 """Checkpoints of a run: written in the background, whole or not at all; a damaged one is passed over.
 
-Rank 0 writes and every rank reads what it wrote, so that a run resumes on any number of ranks: under data
-parallelism all ranks hold the same state, and what differs is a function of (seed, step, rank).
+Rank 0 writes and every rank reads what it wrote, so that a run resumes on any number of ranks, whatever they share:
+what they share is gathered, all else is the same on every rank or a function of (seed, step, rank).
 """
 
 import logging
@@ -23,8 +23,11 @@ from torch import Tensor
 
 from research.engine.files import Files, sync
 from research.engine.gangs import Ranks
+from research.engine.sharding import full
 from research.engine.weights import DamagedError, steps
 from research.errors import HarkError
+
+HOST, NOWHERE = torch.device("cpu"), torch.device("meta")  # the other ranks keep no copy
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +78,11 @@ class Checkpoints:
         failed.
         """
         self.wait()
-        if self.current != step and self.ranks.rank == 0:
-            state = State(step, on_host(model), on_host(optimizer), on_host(trainer))
-            self.pending = self.pool.queue(self.write, state, score)
+        if self.current != step:
+            where = HOST if self.ranks.rank == 0 else NOWHERE
+            state = State(step, copied(model, where), copied(optimizer, where), copied(trainer, where))
+            if self.ranks.rank == 0:
+                self.pending = self.pool.queue(self.write, state, score)
         self.current = step
 
     def wait(self) -> None:
@@ -190,14 +195,17 @@ class Held:
         self.value = state_dict
 
 
-def on_host(value: Any) -> Any:
-    """Copy a state to host memory; TypeError for what a checkpoint could not give back."""
+def copied(value: Any, where: torch.device) -> Any:
+    """Copy a state, one tensor after another and whole; TypeError for what a checkpoint could not give back.
+
+    Ranks that share tensors call this together.
+    """
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
+        return full(value.detach()).to(where, copy=True)
     if isinstance(value, Mapping):
-        return {on_host(key): on_host(item) for key, item in value.items()}
+        return {key: copied(item, where) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(on_host(item) for item in value)
+        return type(value)(copied(item, where) for item in value)
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__} ({value!r})")

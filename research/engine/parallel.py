@@ -2,23 +2,37 @@
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch.distributed as dist
 from fairseq2.nn.data_parallel import get_data_parallel_facade
 from fairseq2.nn.ddp import to_ddp
 from torch import Tensor, nn
 from torch.distributed import GradBucket, ProcessGroup  # type: ignore[attr-defined] # in no __all__
+from torch.distributed.fsdp import FSDPModule
 from torch.futures import Future
 
+from research.config import Parallel
 from research.engine.gangs import Ranks
+from research.engine.sharding import shard
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def place(model: M, ranks: Ranks, parallel: Parallel) -> M:
+    """Put a model on the device of its rank: whole, or a part of it where several ranks share it (`shard`)."""
+    if ranks.size > 1 and parallel is Parallel.fsdp:
+        shard(model, ranks)
+        return model
+    return model.to(ranks.device)
 
 
 def wrap(model: nn.Module, ranks: Ranks) -> nn.Module:
     """Make `backward` leave the SUM of the ranks' gradients in every rank: the loop divides by the global count.
 
-    Parameters and buffers start as those of rank 0. One rank gets the model back as it is.
+    Parameters and buffers start as those of rank 0. One rank gets the model back as it is, as do ranks that share it.
     """
-    if ranks.size == 1:
+    if ranks.size == 1 or isinstance(model, FSDPModule):
         return model
     # of depthwise weights (D, 1, 1, K), whose strides differ in axes of size 1 only
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
@@ -35,4 +49,7 @@ def add_up(group: ProcessGroup, bucket: GradBucket) -> Future[Tensor]:
 
 def no_sync(wrapped: nn.Module, *, active: bool) -> AbstractContextManager[None]:
     """Let gradients add up on each rank alone: active for all batches of a step but the last."""
+    if isinstance(wrapped, FSDPModule):
+        wrapped.set_requires_gradient_sync(not active)  # fairseq2's own calls a method that is not there
+        return nullcontext()
     return get_data_parallel_facade(wrapped).no_sync() if active else nullcontext()

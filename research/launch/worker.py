@@ -21,7 +21,7 @@ from research import registry
 from research.config import Config
 from research.contracts import Stat
 from research.engine.gangs import Ranks, start
-from research.engine.parallel import wrap
+from research.engine.parallel import place, wrap
 from research.errors import HarkError
 from research.launch.trial import full_batch
 from research.training import optimizer as optim
@@ -148,7 +148,7 @@ def hold(device: torch.device, limit: int) -> None:
 
 def student_of(cfg: Config, ranks: Ranks) -> Student:
     """Put together what `Run` trains, without a folder."""
-    task = objective_of(cfg).to(ranks.device)
+    task = place(objective_of(cfg), ranks, cfg.train.parallel)
     adamw = optim.adamw(task, cfg.optimizer)
     task.enter(0)
     task.train()

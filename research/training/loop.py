@@ -1,7 +1,7 @@
 """`hark train`: from a config to a trained model, through as many interruptions as it takes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from research.contracts import Objective, Task
 from research.data.loader import BAD
 from research.engine.checkpoint import Checkpoints
 from research.engine.gangs import Ranks, start
-from research.engine.parallel import wrap
+from research.engine.parallel import place, wrap
 from research.engine.weights import steps
 from research.errors import HarkError, nearest
 from research.interop.initialise import initialise
@@ -24,15 +24,20 @@ from research.registry import build
 from research.training import optimizer as optim
 from research.training.data import Planned, Source, State
 from research.training.memory import keep_freed_memory, peak_mb
-from research.training.signals import StopFlag
+from research.training.signals import PRUNED, StopFlag
 from research.training.stats import StatBag
 from research.training.step import Outcome, Student, train_step
 from research.training.tracking import Tracker
 from research.training.validation import validate
 
+Watch = Callable[[int, dict[str, float]], bool]  # (step, what was validated) -> whether that is enough
 
-def train(composed: Composed[Config]) -> int:
-    """Train the run that a config is, or go on with it. Exit code 0, or 128 + the signal that stopped it."""
+
+def train(composed: Composed[Config], watch: Watch | None = None) -> int:
+    """Train the run that a config is, or go on with it. `watch` is asked on rank 0 after each validation.
+
+    Exit code 0, 128 + the signal that stopped it, or PRUNED when `watch` did.
+    """
     cfg = composed.config
     check(cfg)  # refuse an illegal combination before anything is touched
     origins(cfg.init)
@@ -41,7 +46,7 @@ def train(composed: Composed[Config]) -> int:
         objective = objective_of(cfg)
         if not steps(path / "checkpoints"):
             initialise(objective, cfg, path if ranks.rank == 0 else None)
-        return Run(cfg, path, ranks, flag, task=objective, source=source).go()
+        return Run(cfg, path, ranks, flag, task=objective, source=source, watch=watch).go()
 
 
 def open_source(cfg: Training, ranks: Ranks) -> Source:
@@ -101,11 +106,18 @@ class Run:
     """One process of one run: trains any task on what any source feeds it."""
 
     def __init__(
-        self, cfg: Training, path: Path, ranks: Ranks, flag: StopFlag, *, task: Task, source: Source
+        self,
+        cfg: Training,
+        path: Path,
+        ranks: Ranks,
+        flag: StopFlag,
+        *,
+        task: Task,
+        source: Source,
+        watch: Watch | None = None,
     ) -> None:
         self.cfg, self.path, self.ranks, self.flag, self.source = cfg, path, ranks, flag, source
-        task = task.to(ranks.device)
-        adamw = optim.adamw(task, cfg.optimizer)
+        self.watch, self.pruned = watch if ranks.rank == 0 else None, False
         keep = cfg.checkpoint
         self.checkpoints = Checkpoints(
             path / "checkpoints", ranks, keep_last=keep.keep_last, keep_best=keep.keep_best
@@ -113,9 +125,12 @@ class Run:
         self.progress = Progress()
         if state := self.checkpoints.load():
             task.load_state_dict(state.model)
-            optim.restore(adamw, state.optimizer)
             self.progress = Progress(**state.trainer)
             self.source.heard.update(self.progress.heard if ranks.rank == 0 else {})
+        task = place(task, ranks, cfg.train.parallel)
+        adamw = optim.adamw(task, cfg.optimizer)
+        if state:
+            optim.restore(adamw, state.optimizer)
         task.enter(self.progress.step)
         augment = build(cfg.augmentation).to(ranks.device)
         self.student = Student(task, wrap(task, ranks), augment, adamw, ranks, cfg)
@@ -149,7 +164,7 @@ class Run:
         while progress.step < cfg.train.steps:
             if progress.step in self.student.task.stages:
                 self.enter()
-            stop = self.flag.signal is not None
+            stop = self.pruned or self.flag.signal is not None
             outcome = train_step(self.student, batches, progress.step, self.window.bag, stop=stop)
             progress.step += 1
             self.valid_loss = None
@@ -162,6 +177,9 @@ class Run:
             if last or outcome.stop or progress.step % cfg.checkpoint.every == 0:
                 self.save()
             if outcome.stop and not last:
+                if self.pruned:
+                    self.tracker.say(f"pruned after step {progress.step}: others were better")
+                    return PRUNED
                 number = self.flag.signal or 0
                 self.tracker.say(f"stopped after step {progress.step}; the same command goes on")
                 return 128 + number
@@ -210,6 +228,7 @@ class Run:
                 )
             self.valid_loss = values[best]
             self.tracker.log(self.progress.step, "valid", values)
+            self.pruned = self.watch is not None and self.watch(self.progress.step, values)
             self.window.start()
 
     def save(self) -> None:

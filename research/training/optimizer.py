@@ -1,10 +1,16 @@
 """Parameter groups -> AdamW, and what happens between backward and the weights."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from research.config import Optimizer
 from research.contracts import Plugin, Task
+from research.engine.sharding import local, part, total_norm
+from research.engine.whole import Whole
 from research.schedules import Schedule
 
 
@@ -38,9 +44,15 @@ def state_of(optimizer: torch.optim.Optimizer) -> dict[str, object]:
     return state
 
 
-def restore(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on with the state of a checkpoint, of which each rank takes its part."""
     scales = [group["lr_scale"] for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = {
+        k: {name: part(value, params[k]) for name, value in each.items()}
+        for k, each in state["state"].items()
+    }
+    optimizer.load_state_dict(state | {"state": moments})
     for group, scale in zip(optimizer.param_groups, scales, strict=True):
         group["lr_scale"] = scale
 
@@ -48,16 +60,17 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
 def scale_gradients(optimizer: torch.optim.Optimizer, count: Tensor, clip: float) -> Tensor:
     """Turn summed gradients into means over `count` targets, clipped to the norm `clip` (0: not). Give the norm."""
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm(grads) / count
+    norm = total_norm(grads) / count
     factor = 1.0 / count
     if clip > 0:
         factor = factor * torch.clamp(clip / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_(grads, factor.to(grads[0].dtype))
+    torch._foreach_mul_([local(grad) for grad in grads], factor.to(grads[0].dtype))
     return norm
 
 
 def end_step(task: nn.Module, step: int) -> None:
     """Tell every plugin in the model that optimizer step number `step` is done."""
-    for module in task.modules():
-        if isinstance(module, Plugin):
-            module.on_step_end(step)
+    with Whole() if isinstance(task, FSDPModule) else nullcontext():
+        for module in task.modules():
+            if isinstance(module, Plugin):
+                module.on_step_end(step)
