@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from research.launch.convolution import SCRATCH
+from research.launch.shapes import tensors
 
 aten = torch.ops.aten
 COUNTS = flop_registry | {  # the CPU's attention, which torch's own counter leaves out
@@ -58,7 +58,7 @@ class Live(TorchDispatchMode):
         scratch = SCRATCH[func](*args) if func in SCRATCH else 0
         self.add(REST, scratch)
         out = func(*args, **kwargs)
-        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        made = list(tensors(out))
         for tensor in made:
             self.see(tensor)
         self.add(REST, -scratch)
@@ -68,7 +68,7 @@ class Live(TorchDispatchMode):
     def book(self, func: Any, made: list[Tensor], args: Any, kwargs: Any, out: Any) -> None:
         """Add up what an operator computes and moves."""
         if made and made[0].device.type in self.devices and not func.is_view:
-            read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            read = tensors(args, *kwargs.values())
             self.launches += 1
             self.traffic += sum(tensor.nbytes for tensor in (*read, *made))
         count = COUNTS.get(func.overloadpacket)

@@ -8,7 +8,7 @@ from research.config import Config
 from research.data.pieces import progress
 from research.errors import HarkError
 from research.launch.checks import config, cost, data, environment, files, mask, resources, sound
-from research.launch.checks.job import Check, Finding, Job, ToldError, Verdict
+from research.launch.checks.job import Check, Finding, Job, Verdict
 from research.launch.preflight_command import SAMPLE
 
 CHECKS: tuple[Check, ...] = (
@@ -57,11 +57,11 @@ def preflight(composed: Composed[Config], sample: int = SAMPLE) -> list[Finding]
 
 def asked(job: Job, check: Check) -> Iterator[Finding]:
     try:
-        said = check(job)
-    except ToldError:
-        return
+        said = job.get(check)
     except HarkError as error:
-        yield Finding(check.__name__, Verdict.refuse, str(error))
+        if error not in job.told:
+            job.told.append(error)
+            yield Finding(check.__name__, Verdict.refuse, str(error))
         return
     if said is not None:
         yield Finding(check.__name__, *said)

@@ -54,20 +54,24 @@ def settings(job: Job) -> Said | None:
 
 def init(job: Job) -> Said | None:
     """Read the first weights, and see that they fit; a run that goes on needs none."""
+    said = [] if steps(job.folder / "checkpoints") else job.get(copied_of)
+    return ok("; ".join(said)) if said else None
+
+
+def copied_of(job: Job) -> list[str]:
+    """Say what is copied of each source; HarkError as in the run."""
     cfg, said = job.cfg, list[str]()
-    if steps(runs.folder(cfg) / "checkpoints"):
-        return None
     for origin in origins(cfg.init):
         source = read(origin.path, origin.step)
         copied = match(origin, source, job.get(objective_of).state_dict())
         copied.require(advice(copied.failed, source, cfg))
         said.append(copied.summary)
-    return ok("; ".join(said)) if said else None
+    return said
 
 
 def run(job: Job) -> Said:
     """Whether the same signature has been run."""
-    folder = runs.folder(job.cfg)
+    folder = job.folder
     if not folder.exists():
         return ok(f"new: {folder}")
     try:

@@ -1,16 +1,15 @@
 """Checks of what a step is predicted to take, against what the job gets."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from research import runs
 from research.data.plan import Plan
 from research.engine.weights import steps
 from research.errors import HarkError
-from research.launch.checks.job import Job, Said, objective_of, ok, refuse, warn
+from research.launch.checks.job import Job, Said, objective_of, ok, refuse, sized, warn
 from research.launch.checks.plan import plan_of
 from research.launch.checks.resources import device_of
 from research.launch.predict import Prediction, predict
@@ -32,22 +31,32 @@ class Worst(NamedTuple):
         return f"{self.rows} x {self.seconds:.1f} s"
 
 
-def worst_of(job: Job) -> list[Worst]:
-    """Predict the batches that hold the most audio, and the most audio times length, as attention counts it."""
+@dataclass(frozen=True)
+class Step:
+    """A batch of `rows` utterances of `seconds` each."""
+
+    rows: int
+    seconds: float
+
+    def __call__(self, job: Job) -> Prediction:
+        """Predict it, compiled or not: nothing else can be."""
+        return predict(sized(job.cfg), self.rows, self.seconds, job.cfg.cluster.device)
+
+
+def worst_of(job: Job) -> list[Worst] | HarkError:
+    """Predict the batches that hold the most audio, and the most audio times length, as attention counts it.
+
+    An error is given, not raised, when it is the prediction's.
+    """
     job.get(objective_of)
     job.get(device_of)
-    plan, cfg = job.get(plan_of), job.cfg
-    eager = replace(cfg, train=replace(cfg.train, compile=False))  # nothing else can be predicted
-    rows, seconds = fullest(plan)
+    rows, seconds = fullest(job.get(plan_of))
     places = {int(np.argmax(rows * seconds)), int(np.argmax(rows * seconds**2))}
-    return [
-        Worst(
-            int(rows[k]),
-            float(seconds[k]),
-            predict(eager, int(rows[k]), float(seconds[k]), cfg.cluster.device),
-        )
-        for k in sorted(places)
-    ]
+    worst = [Step(int(rows[k]), float(seconds[k])) for k in sorted(places)]
+    try:
+        return [Worst(each.rows, each.seconds, job.get(each)) for each in worst]
+    except HarkError as error:
+        return error
 
 
 def fullest(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
@@ -61,10 +70,10 @@ def fullest(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 def memory(job: Job) -> Said:
     """Whether the worst batch fits."""
     cfg, place = job.cfg, job.get(device_of)
-    try:
-        worst = max(job.get(worst_of), key=lambda each: each.cost.needed)
-    except HarkError as error:
-        return warn(str(error))
+    found = job.get(worst_of)
+    if isinstance(found, HarkError):
+        return warn(str(found))
+    worst = max(found, key=lambda each: each.cost.needed)
     name, there = (
         (cfg.cluster.device, place.memory)
         if place.cuda
@@ -78,23 +87,45 @@ def memory(job: Job) -> Said:
     return verdict(f"{said}: lower data.batch_seconds, raise train.batches, or ask `hark memory` for sizes")
 
 
-def time(job: Job) -> Said | None:
-    """Whether the steps that are left fit into the time limit, or at least those from checkpoint to checkpoint."""
-    cfg, plan = job.cfg, job.get(plan_of)
-    worst = max(job.get(worst_of), key=lambda each: each.rows * each.seconds)
+class Left(NamedTuple):
+    """What is left of a run."""
+
+    hours: float
+    limit: float  # of a job, hours
+    least: float  # hours from checkpoint to checkpoint
+    text: str
+
+    @property
+    def jobs(self) -> int:
+        return math.ceil(self.hours / self.limit)
+
+
+def left_of(job: Job) -> Left | None:
+    """Say how long the steps that are left take; None where the device's speed is unknown."""
+    cfg, plan, found = job.cfg, job.get(plan_of), job.get(worst_of)
+    if isinstance(found, HarkError):
+        return None
+    worst = max(found, key=lambda each: each.rows * each.seconds)
     if worst.cost.seconds is None:
         return None
     members, _ = plan.shuffled(0)
     mean = float((plan.longest(members) * np.diff(plan.starts)).mean())  # s of a batch, with padding
     step = worst.cost.seconds * mean / (worst.rows * worst.seconds)
-    done = max(steps(runs.folder(cfg) / "checkpoints"), default=0)
+    steps_left = cfg.train.steps - max(steps(job.folder / "checkpoints"), default=0)
     hour = step * MARGIN / 3600
-    hours, limit = (cfg.train.steps - done) * hour, cfg.cluster.hours
-    said = f"{cfg.train.steps - done:,} steps of {step:.2f} s take {hours:.1f} hours, cluster.hours={limit:g}"
-    if hours <= limit:
-        return ok(said)
-    if cfg.checkpoint.every * hour > limit:
+    hours, limit = steps_left * hour, cfg.cluster.hours
+    said = f"{steps_left:,} steps of {step:.2f} s take {hours:.1f} hours, cluster.hours={limit:g}"
+    return Left(hours, limit, cfg.checkpoint.every * hour, said)
+
+
+def time(job: Job) -> Said | None:
+    """Whether the steps that are left fit into the time limit, or at least those from checkpoint to checkpoint."""
+    left = job.get(left_of)
+    if left is None or left.hours <= left.limit:
+        return left and ok(left.text)
+    if left.least > left.limit:
+        every = job.cfg.checkpoint.every
         return refuse(
-            f"{said}: not even the {cfg.checkpoint.every:,} steps to a checkpoint fit; lower checkpoint.every"
+            f"{left.text}: not even the {every:,} steps to a checkpoint fit; lower checkpoint.every"
         )
-    return warn(f"{said}: it has to be queued {math.ceil(hours / limit)} times, and goes on each time")
+    return warn(f"{left.text}: it has to be queued {left.jobs} times, and goes on each time")

@@ -68,15 +68,23 @@ def imports(_job: Job) -> Said:
 
 def wandb(job: Job) -> Said | None:
     """Whether W&B knows who is logging."""
-    if job.cfg.log.wandb != "online" or os.environ.get("WANDB_API_KEY"):
+    if job.cfg.log.wandb != "online" or logged_in():
         return None
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        if netrc.netrc().authenticators(host):
-            return None
-    except (OSError, netrc.NetrcParseError):
-        pass
     return warn(
-        f"log.wandb=online, but there is neither WANDB_API_KEY nor a login for {host}: type log.wandb=offline and "
-        "`wandb sync` later"
+        f"log.wandb=online, but there is neither WANDB_API_KEY nor a login for {wandb_server()}: type "
+        "log.wandb=offline and `hark sync` later"
     )
+
+
+def wandb_server() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
+def logged_in() -> bool:
+    """Whether there is a key for W&B's server."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(urlsplit(wandb_server()).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

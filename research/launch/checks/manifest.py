@@ -42,12 +42,12 @@ def manifest_of(job: Job) -> Manifest:
 
 
 def of_manifest(job: Job) -> Speech:
-    found, cfg = job.get(manifest_of), job.cfg
+    found = job.get(manifest_of)
     left_out = {reason: count for reason, count in found.left_out.items() if reason != "_skipme"}
     utterances = len(found) + sum(left_out.values())
 
-    def hear(wanted: int) -> Iterator[Loaded]:
-        loader = Loader(found, None, replace(cfg.data, strict=False), cfg.run.seed)
+    def hear(job: Job, wanted: int) -> Iterator[Loaded]:
+        loader = Loader(found, None, replace(job.cfg.data, strict=False), job.cfg.run.seed)
         good = [each.row for each in job.get(sample_of) if each.header and not each.short]
         for row in good[:wanted]:  # of the others, other checks tell
             yield loader.load(Item(0, np.array([row])))

@@ -3,11 +3,11 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from research import runs
-from research.contracts import Objective
 from research.launch.checks.job import Job, Said, objective_of, ok, refuse, warn
 from research.launch.devices import Device, find_device
 
@@ -44,29 +44,47 @@ def workers(job: Job) -> Said:
     return ok(said)
 
 
-def disk(job: Job) -> Said:
-    """Whether the checkpoints have room in run.folder."""
-    folder = runs.folder(job.cfg)
-    place = folder.absolute()
+class Space(NamedTuple):
+    """What the checkpoints of a run take."""
+
+    place: Path  # that is there, and holds the run's folder or will
+    checkpoints: int
+    one: int  # bytes of each
+    needed: int  # bytes beside those that are there
+
+
+def space_of(job: Job) -> Space:
+    place, keep = job.folder.absolute(), job.cfg.checkpoint
     while not place.exists():
         place = place.parent
+    count = keep.keep_last + keep.keep_best + 1  # one is written before another goes
+    one = job.get(checkpoint_bytes)
+    left = 0 if runs.finished(job.folder) else count * one - size_of(job.folder / "checkpoints")
+    return Space(place, count, one, max(0, left))
+
+
+def disk(job: Job) -> Said:
+    """Whether the checkpoints have room in run.folder."""
+    space = job.get(space_of)
+    said = f"{space.checkpoints} checkpoints of {space.one / GB:.2f} GB need {space.needed / GB:.2f} GB"
+    return room(space.place, space.needed, said, job.cfg.run.folder)
+
+
+def room(place: Path, needed: int, said: str, folder: str) -> Said:
+    """Whether so many bytes fit; `said` says of what."""
     try:
         with tempfile.TemporaryFile(dir=place):
             free = shutil.disk_usage(place).free
     except OSError as error:
-        return refuse(f"run.folder={job.cfg.run.folder}: {place} cannot be written ({error.strerror})")
-    keep = job.cfg.checkpoint
-    count = keep.keep_last + keep.keep_best + 1  # one is written before another goes
-    one = checkpoint_bytes(job.get(objective_of))
-    needed = max(0, count * one - size_of(folder / "checkpoints"))
-    said = f"{count} checkpoints of {one / GB:.2f} GB need {needed / GB:.2f} GB"
+        return refuse(f"run.folder={folder}: {place} cannot be written ({error.strerror})")
     if needed > free:
         return refuse(f"{said}, {place} has {free / GB:.2f} GB; lower checkpoint.keep_last or make room")
     return ok(f"{said}, {free / GB:.2f} GB are free")
 
 
-def checkpoint_bytes(objective: Objective) -> int:
+def checkpoint_bytes(job: Job) -> int:
     """Bytes of the weights, and of AdamW's two moments of what is trained."""
+    objective = job.get(objective_of)
     weights = sum(value.nbytes for value in objective.state_dict().values())
     groups = objective.param_groups()
     return weights + 2 * sum(p.nbytes for group in groups for p in group["params"])

@@ -14,7 +14,7 @@ SILENCE_REFUSE = 0.5  # share that is digital silence
 def sound(job: Job) -> Said:
     """Read utterances of the sample whole."""
     counts, bad = Counter[str](), list[str]()
-    for loaded in job.get(speech_of).hear(DECODED):
+    for loaded in job.get(speech_of).hear(job, DECODED):
         counts += loaded.counts
         bad += loaded.bad
     broken, heard = sum(counts[kind] for kind in BAD), counts["utterances"]

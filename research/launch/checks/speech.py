@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from research.data.loader import Loaded
 from research.data.plan import Floats
+from research.launch.checks.job import Job
 
 
 class Speech(NamedTuple):
@@ -13,4 +14,4 @@ class Speech(NamedTuple):
     durations: Floats  # s of what may be heard
     left_out: dict[str, int]  # reason -> utterances, of `asked`
     asked: int
-    hear: Callable[[int], Iterator[Loaded]]  # reads so many utterances of the sample, each alone
+    hear: Callable[[Job, int], Iterator[Loaded]]  # reads so many utterances of the job's sample, each alone

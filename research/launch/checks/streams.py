@@ -19,7 +19,7 @@ from research.launch.checks.speech import Speech
 
 def lanes_of(job: Job) -> Lanes:
     """Open all sources; HarkError as in the run."""
-    data = job.cfg.data
+    data = replace(job.cfg.data)  # which they keep
     assert isinstance(data, Streams)
     if not data.train:
         raise HarkError("no source is named: data.train=[path/to/train.jsonl]")
@@ -38,7 +38,7 @@ def of_streams(job: Job, data: Streams) -> Speech:
     ]
     left_out = dict(lanes.slices.left_out)
 
-    def hear(wanted: int) -> Iterator[Loaded]:
+    def hear(_job: Job, wanted: int) -> Iterator[Loaded]:
         for clip in clips[:wanted]:
             yield loader.load(Portion(0, 0, 0, [clip]))
 
