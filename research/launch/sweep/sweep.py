@@ -141,7 +141,9 @@ def hand_over(
     if not trained and not probed:
         return 0
     code = snapshot(folder.parent / "code")
-    orders = {each.cell.folder: training(each.cell, folder, code) for each in {*trained, *probed}}
+    orders = {
+        each.cell.folder: training(each.cell, folder, code) for each in due if each.trains or each.probes
+    }
     for each in trained:
         if each.probe:
             withdraw(each.probe, schedulers)
