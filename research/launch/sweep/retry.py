@@ -1,0 +1,72 @@
+"""`hark retry`: submit again what failed or was lost, however often it did so before."""
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from research import registry
+from research.launch.sweep.backend import Backend
+from research.launch.sweep.folder import locked
+from research.launch.sweep.ledger import note
+from research.launch.sweep.named import runs_of
+from research.launch.sweep.order import Order, read_order
+from research.launch.sweep.rows import ALIVE, WAITING, Row, rows
+from research.launch.sweep.snapshot import snapshot
+from research.launch.sweep.standing import Standing, State
+from research.launch.sweep.submit import backends, submit
+
+KINDS = (Standing.failed, Standing.lost, Standing.cancelled)
+DEFAULT = (Standing.failed, Standing.lost)
+
+
+def run(args: Namespace) -> int:
+    """Submit the same configs with the code of today. HarkError when a scheduler does not answer."""
+    wanted = [kind for kind in KINDS if getattr(args, kind.value)] or DEFAULT
+    runs, schedulers = runs_of(args.names, args.folder), backends(args.folder)
+    with locked(args.folder):
+        due = [
+            (row, states) for row in rows(runs, schedulers, lenient=False) if (states := chosen(row, wanted))
+        ]
+        if due and not args.dry_run:
+            resubmit(due, args.folder, schedulers)
+    for row, states in due:
+        for state in states:
+            what = "probe " if state.wanted.kind == "probe" else ""
+            why = f" ({state.reason})" if state.reason else ""
+            end = "would be submitted again" if args.dry_run else "submitted again"
+            print(f"{row.id} {row.label}: {what}{state.standing.value}{why}, {end}")
+    if not due:
+        print(f"nothing is {' or '.join(kind.value for kind in wanted)}")
+    return 0
+
+
+def chosen(row: Row, wanted: Sequence[Standing]) -> list[State]:
+    """What is to be submitted again: probes that wait for a training that failed, too, for they would for ever."""
+    again = row.train.standing in wanted
+    also = (*wanted, *WAITING) if again else wanted
+    return [row.train] * again + [state for state in row.states[1:] if state.standing in also]
+
+
+def resubmit(
+    due: Sequence[tuple[Row, Sequence[State]]], root: Path, schedulers: Mapping[str, Backend]
+) -> None:
+    """Queue states again: trainings, then the probes that wait for them. Errors from before no longer count."""
+    registry.load_plugins()
+    code = str(snapshot(root / "sweeps" / "code"))
+    states = [state for _, some in due for state in some]
+    for state in states:
+        if state.last and state.standing in WAITING:
+            schedulers[state.last.scheduler].cancel([state.job])
+        note(state.wanted.run, "retried", job=state.job, kind=state.wanted.kind)
+    jobs = {row.run: row.train.job for row, _ in due if row.standing in ALIVE}
+    for kind in ("train", "probe"):
+        some = [state for state in states if state.wanted.kind == kind]
+        orders = [replace(order_of(state), code=code, after=jobs.get(state.wanted.run, "")) for state in some]
+        given = submit(orders, schedulers)
+        jobs |= {state.wanted.run: job for state, job in zip(some, given, strict=True)}
+
+
+def order_of(state: State) -> Order:
+    assert state.last is not None  # what failed was submitted
+    return read_order(state.last.order)
