@@ -20,6 +20,15 @@ def test_a_killed_job_tells_the_signal(queue, tmp_path):
     assert "1" not in queue.states([job, "1"])  # of what is unknown, nothing is said
 
 
+def test_a_signal_that_comes_before_python_is_ready_ends_nothing(queue, tmp_path, monkeypatch):
+    early = "import os\nos.kill(os.getpid(), 12)\nos.kill(os.getpid(), 15)\nopen('early', 'w')\n"
+    (tmp_path / "sitecustomize.py").write_text(early)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ids = queue.send("pass", "pass")
+    assert [queue.until(job, "ended").reason for job in ids] == ["COMPLETED"] * 2
+    assert (tmp_path / "early").exists()
+
+
 def test_a_job_goes_on_under_its_id_and_in_its_logs_when_it_is_queued_again(queue, slurm, tmp_path):
     (job,) = queue.send("import os, time; n = os.environ.get('SLURM_RESTART_COUNT'); print('start', n, flush=True);"
                    "n or time.sleep(60)")  # fmt: skip
@@ -89,7 +98,7 @@ torch.distributed.destroy_process_group()
 
 def test_others_of_a_team_end_with_the_first_that_dies(queue):
     (job,) = queue.send(
-        "import os, time; time.sleep(60) if os.environ['SLURM_PROCID'] == '0' else os._exit(9)",
+        "import os, time; time.sleep(600) if os.environ['SLURM_PROCID'] == '0' else os._exit(9)",
         nodes=2, per_node=2,
     )  # fmt: skip
     assert queue.until(job, "ended").reason.startswith("exit ")

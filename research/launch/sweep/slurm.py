@@ -5,7 +5,9 @@ Nothing here waits for a job, or needs the accounting database.
 
 import os
 import re
+import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from research.launch.sweep.slurm_client import ask, outside, refusal
 WAITS = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 RUNS = {"RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED", "RESIZING"}
 FIELDS = ("JobArrayID", "State", "RestartCnt", "exit_code", "NodeList", "Reason")
+# a signal that comes before Python can hear it would end the job: it shall miss that one instead
+PYTHON = f"""bash -c 'trap "" USR2 TERM; exec "$@"' deaf {shlex.quote(sys.executable)}"""
 GONE = "Invalid job id specified"
 
 
@@ -52,7 +56,7 @@ class Slurm:
 
         with outside() as said:
             # a job is queued again for as long as it makes progress: the ledger counts, not submitit
-            executor = SlurmExecutor(logs, max_num_timeout=1_000_000)
+            executor = SlurmExecutor(logs, max_num_timeout=1_000_000, python=PYTHON)
             executor.update_parameters(**asked)
             try:
                 made = executor.submit_array([self.job(str(path)) for path in orders])
