@@ -4,6 +4,8 @@ import signal
 from types import FrameType
 from typing import Self
 
+PRUNED = 3  # exit code of a run that was stopped because others are better
+
 
 class StopFlag:
     """Set by SIGTERM, SIGUSR2 (a cluster's warning) or SIGINT; a second SIGINT stops at once.

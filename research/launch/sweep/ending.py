@@ -40,6 +40,11 @@ class Ending:
             self.ended("done")
         return 0
 
+    def pruned(self) -> int:
+        if self.place.rank == 0:
+            self.ended("pruned")
+        return 0
+
     def stopped(self) -> int:
         """After a signal, all saved. What is to go on is queued again; after SIGTERM, SLURM decides: wait for it."""
         if self.place.rank:

@@ -16,7 +16,7 @@ from typing import Any
 
 from research.launch.sweep.order import Order, read_order
 from research.launch.sweep.place import here
-from research.training.signals import StopFlag
+from research.training.signals import PRUNED, StopFlag
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ def perform(path: Path) -> int:
             if flag.signal is None:
                 return ending.failed(error)
             return ending.stopped()  # a signal kills what the run needs: such an error is not its own
+        if code == PRUNED:
+            return ending.pruned()
         return ending.stopped() if code else ending.done()
 
 
@@ -73,6 +75,7 @@ def train(order: Order) -> int:
     from research.compose import Composed  # noqa: PLC0415
     from research.config import Config  # noqa: PLC0415
     from research.errors import HarkError  # noqa: PLC0415
+    from research.launch.sweep.watch import watch  # noqa: PLC0415
     from research.training import loop  # noqa: PLC0415
 
     run = Path(order.run)
@@ -92,17 +95,20 @@ def train(order: Order) -> int:
     if runs.finished(run):
         return 0
     config.run.name, config.run.folder = run.name.removesuffix(f"-{signature}"), str(run.parent)
-    return loop.train(Composed(config, order.values["plugins"], order.overrides))
+    composed = Composed(config, order.values["plugins"], order.overrides)
+    return loop.train(composed, watch(Path(order.folder), run))
 
 
 def probe(order: Order) -> int:
     import argparse  # noqa: PLC0415
 
     from research.evaluation import command  # noqa: PLC0415
+    from research.training.follower import catch_up  # noqa: PLC0415
 
     parser = argparse.ArgumentParser("hark probe")
     command.add_arguments(parser)
     command.run(parser.parse_args([order.run, *order.probe]))
+    catch_up(Path(order.run), print)
     return 0
 
 
