@@ -8,15 +8,16 @@ from rich.console import Console
 from research import runs
 from research.compose import compose_config
 from research.errors import HarkError
+from research.launch.checks import cost
 from research.launch.checks.config import init
-from research.launch.checks.cost import Step, time
+from research.launch.checks.cost import Step
 from research.launch.checks.job import Job, objective_of
 from research.launch.checks.manifest import manifest_of, sample_of
 from research.launch.checks.memo import Memo
 from research.launch.checks.resources import checkpoint_bytes
 from research.launch.preflight import preflight
 from research.launch.sweep.cell import Cell
-from research.launch.sweep.checks import against, preflight_cells, show
+from research.launch.sweep.checks import against, disk, preflight_cells, show, time
 from tests.origins import make_run
 from tests.planted import SMALL, base, gone, good_bins, other_weights, shar, spoilt, typed
 
@@ -139,20 +140,20 @@ def test_an_error_is_told_once_by_each_job(speech, tmp_path):
 
 def test_checkpoints_have_to_fit_together(speech, tmp_path):
     (job,) = jobs(speech, tmp_path, ())
-    half = int(0.6 * shutil.disk_usage(tmp_path).free / job.get(checkpoint_bytes))
-    one, two, third = (
-        cell(speech, tmp_path, f"checkpoint.keep_last={half}", f"run.seed={seed}") for seed in range(3)
-    )
-    found = preflight_cells([one], sample=5)
-    assert against(found[one.path]) == []
-    found = preflight_cells([one, two], sample=5)
-    assert [against(each) for each in found.values()] == [["disk"], ["disk"]]
-    assert "the checkpoints of 2 runs need" in found[one.path][-1].text
-    third.path.mkdir(parents=True)
-    (third.path / "done.json").write_text("{}")
-    assert not any(
-        map(against, preflight_cells([one, third], sample=5).values())
-    )  # no more are written there
+    keep = int(0.6 * shutil.disk_usage(tmp_path).free / job.get(checkpoint_bytes))
+    overrides = [(f"checkpoint.keep_last={keep}", f"run.seed={seed}") for seed in range(3)]
+    one, two, three = jobs(speech, tmp_path, *overrides)
+    assert said_of_disk(one) == ["ok"]
+    assert said_of_disk(one, two) == ["refuse", "refuse"]
+    three.folder.mkdir(parents=True)
+    (three.folder / "done.json").write_text("{}")
+    assert said_of_disk(one, three) == ["ok", "ok"]  # no more are written there
+
+
+def said_of_disk(*jobs):
+    found = dict(disk({job.folder: job for job in jobs}))
+    assert all(f"of {len(jobs)} runs need" in each.text for each in found.values())
+    return [found[job.folder].verdict.value for job in jobs]
 
 
 def test_a_run_folder_of_another_name_counts(speech, tmp_path):
@@ -165,19 +166,34 @@ def test_a_run_folder_of_another_name_counts(speech, tmp_path):
 
 
 def test_a_job_that_goes_on_by_itself_is_no_reason_to_warn(speech, tmp_path):
-    long = cell(
-        speech, tmp_path, "cluster.device=a100", "cluster.hours=0.001", "checkpoint.every=1", "train.steps=5000"
-    )  # fmt: skip
-    alone = Job(long.composed, 5).get(time)
-    (found,) = preflight_cells([long], sample=5).values()
-    together = next(each for each in found if each.name == "time")
+    limit = ("cluster.device=a100", "cluster.hours=0.001")
+    often, seldom = jobs(
+        speech,
+        tmp_path,
+        (*limit, "checkpoint.every=1", "train.steps=5000"),
+        (*limit, "checkpoint.every=10000000", "train.steps=50000000"),
+    )
+    alone, together = often.get(cost.time), often.get(time)
     assert alone.verdict.value == "warn"
     assert "it has to be queued" in alone.text
     assert together.verdict.value == "ok"
     assert "goes on by itself" in together.text
-    rare = cell(speech, tmp_path, "cluster.device=a100", "cluster.hours=0.001", "checkpoint.every=10000000", "train.steps=50000000")  # fmt: skip
-    (found,) = preflight_cells([rare], sample=5).values()
-    assert against(found) == ["time"]
+    assert seldom.get(time).verdict.value == "refuse"
+
+
+def test_plugins_of_the_working_folder_are_copied_for_a_sweep(speech, tmp_path, monkeypatch):
+    (tmp_path / "mine_alone.py").write_text("import beside_mine\n")
+    (tmp_path / "beside_mine.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARK_PLUGINS", "mine_alone")
+    one = cell(speech, tmp_path)
+    assert against(preflight(one.composed, sample=5)) == ["imports"]
+    assert against(preflight_cells([one], sample=5)[one.path]) == []
+    (tmp_path / "mine_alone.py").write_text("import a_missing_library\n")
+    (finding,) = (each for each in preflight_cells([one], sample=5)[one.path] if each.name == "imports")
+    assert finding.verdict.value == "refuse"
+    assert "HARK_PLUGINS names mine_alone" in finding.text
 
 
 def test_cells_that_are_refused_are_named(speech, tmp_path):

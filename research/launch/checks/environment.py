@@ -5,6 +5,7 @@ import netrc
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from functools import cache
 from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
@@ -27,10 +28,10 @@ PATIENCE = 300  # s: a busy file system is slow to import from
 
 
 @cache
-def begun(_variables: frozenset[tuple[str, str]]) -> Popen[str]:
+def begun(variables: frozenset[tuple[str, str]]) -> Popen[str]:
     """Import all that a job imports, as it will: in another process and another folder. Once for one environment."""
-    command = [sys.executable, "-c", ANSWER]
-    return Popen(command, cwd="/", text=True, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: S603  our own lines
+    command, env = [sys.executable, "-c", ANSWER], os.environ | dict(variables)
+    return Popen(command, cwd="/", env=env, text=True, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)  # noqa: S603  our own lines
 
 
 @cache
@@ -41,13 +42,19 @@ def answer(process: Popen[str]) -> tuple[str, str]:
     return out, why if process.returncode else ""
 
 
-def ask() -> Popen[str]:
-    return begun(frozenset(item for item in os.environ.items() if item[0].startswith(DECIDING)))
+def ask(variables: Mapping[str, str] | None = None) -> Popen[str]:
+    """Start a process that imports as a job does that gets these variables, too."""
+    given = os.environ | (variables or {})
+    return begun(frozenset(item for item in given.items() if item[0].startswith(DECIDING)))
 
 
 def imports(_job: Job) -> Said:
     """Whether the modules of $HARK_PLUGINS and of hark import, and from the same Python and torch."""
-    out, why = answer(ask())
+    return told(ask())
+
+
+def told(process: Popen[str]) -> Said:
+    out, why = answer(process)
     if why:
         return refuse(
             f"hark does not import outside this folder ({why}); install it, or put its folder into PYTHONPATH"

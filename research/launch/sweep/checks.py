@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,7 @@ from research.launch.checks import cost, environment, resources
 from research.launch.checks.job import Check, Finding, Job, Said, Verdict, ok
 from research.launch.checks.memo import Memo
 from research.launch.preflight_command import COLOURS, SAMPLE
+from research.launch.sweep import snapshot
 from research.launch.sweep.cell import Cell
 
 GB = 1e9
@@ -29,14 +31,16 @@ def time(job: Job) -> Said | None:
 
 
 INSTEAD: dict[Check, Check] = {cost.time: time}
-CHECKS = tuple(INSTEAD.get(check, check) for check in preflight.CHECKS if check is not resources.disk)
+TOGETHER = (resources.disk, environment.imports)  # of which all cells are told the same
+ORDER = [check.__name__ for check in preflight.CHECKS]
+CHECKS = tuple(INSTEAD.get(check, check) for check in preflight.CHECKS if check not in TOGETHER)
 
 
 def preflight_cells(cells: Sequence[Cell], sample: int = SAMPLE) -> dict[Path, list[Finding]]:
     """Check the jobs of the cells that are about to be submitted: run folder -> findings, as `preflight` gives them.
 
-    Their checkpoints have to fit on the disk together; one finding says so of all. Cells whose config is refused are
-    left out, and those of the same run are one.
+    Jobs import from a snapshot, which is tried, and their checkpoints have to fit on the disk together. Cells whose
+    config is refused are left out, and those of the same run are one. HarkError: the code cannot be copied.
     """
     memo = Memo()
     jobs = {
@@ -44,14 +48,22 @@ def preflight_cells(cells: Sequence[Cell], sample: int = SAMPLE) -> dict[Path, l
         for cell in cells
         if cell.composed is not None and cell.path is not None
     }
-    environment.ask()  # another process, which is busy meanwhile
     found: dict[Path, list[Finding]] = {}
-    with progress() as bar:
+    with TemporaryDirectory() as folder, progress() as bar:
+        code = environment.ask(
+            snapshot.environment(snapshot.snapshot(Path(folder)))
+        )  # which is busy meanwhile
         for path, job in bar.track(jobs.items(), description="preflight"):
             found[path] = [each for check in CHECKS for each in preflight.asked(job, check)]
+        imports = Finding("imports", *environment.told(code))
     for path, finding in disk(jobs):
         found[path].append(finding)
-    return found
+    return {path: sorted([*findings, imports], key=place) for path, findings in found.items()}
+
+
+def place(finding: Finding) -> int:
+    """Among all checks, as `hark preflight` prints them."""
+    return ORDER.index(finding.name)
 
 
 def disk(jobs: Mapping[Path, Job]) -> Iterator[tuple[Path, Finding]]:
@@ -87,8 +99,7 @@ def show(cells: Sequence[Cell], found: Mapping[Path, Sequence[Finding]], console
             if verdict is Verdict.refuse:
                 refused[name, text].append(labels[path])
     table = Table(box=None, show_header=False)
-    order = [check.__name__ for check in preflight.CHECKS]
-    for (name, verdict), texts in sorted(said.items(), key=lambda item: order.index(item[0][0])):
+    for (name, verdict), texts in sorted(said.items(), key=lambda item: ORDER.index(item[0][0])):
         for text, count in shortened(texts, verdict):
             table.add_row(name, Text(verdict.value, COLOURS[verdict.value]), count, Text(text))
             for label in refused[name, text]:
