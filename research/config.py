@@ -203,7 +203,7 @@ class Cluster:
     account: str = ""
     qos: str = ""
     constraint: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)  # any other options of sbatch, without their dashes
+    extra: Any = None  # {option: value}: any others of sbatch, without their dashes
     setup: list[str] = field(default_factory=list)  # shell lines of a job before Python starts
 
 

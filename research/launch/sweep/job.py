@@ -45,8 +45,17 @@ class Leave(StopFlag):
 
 
 def perform(path: Path) -> int:
-    """Do what an order says, once or until a signal; give the exit code."""
+    """Do what an order says, once or until a signal, and let its sweep go on; give the exit code."""
     order = read_order(path)
+    code = work(path, order)
+    if here().rank == 0:
+        from research.launch.sweep.onward import onward  # noqa: PLC0415
+
+        onward(order)
+    return code
+
+
+def work(path: Path, order: Order) -> int:
     with StopFlag() if order.kind == "train" else Leave() as flag:
         os.chdir(order.cwd)
         sys.path.append(order.cwd)  # behind the snapshot: modules that $HARK_PLUGINS names

@@ -78,7 +78,7 @@ def parameters(cluster: Cluster, part: Sequence[Order], name: str, parallel: int
         "signal_delay_s": signal_delay(cluster),
         "array_parallelism": parallel or len(part),
     }
-    extra = {key.replace("-", "_"): value for key, value in cluster.extra.items()}
+    extra = {key.replace("-", "_"): value for key, value in (cluster.extra or {}).items()}
     given |= {key: None for key, value in extra.items() if value is None and key in given}
     wanted = {key: value for key, value in extra.items() if value not in (None, False)}
     additional = {"chdir": order.cwd, "requeue": True, **dependency(part), **wanted}

@@ -16,7 +16,8 @@ from research.launch.sweep.backend import Backend
 from research.launch.sweep.cell import Cell
 from research.launch.sweep.folder import Folder, locked
 from research.launch.sweep.grid import cells, name_of
-from research.launch.sweep.recipe import read_recipe
+from research.launch.sweep.recipe import Recipe, read_recipe
+from research.launch.sweep.search import Trials, folder_of
 from research.launch.sweep.snapshot import snapshot
 from research.launch.sweep.standing import Standing, State, Wanted, standings, to_submit
 from research.launch.sweep.submit import backends, probing, submit, training, withdraw
@@ -48,31 +49,57 @@ def sweep(args: Namespace) -> int:
     """Exit code 0, or 1 when cells were refused; HarkError when all of it is."""
     console = Console(highlight=False, soft_wrap=True)
     recipe = read_recipe(args.words, args.name or "")
-    found = cells(recipe)
-    name, root = name_of(recipe, found), root_of(found)
-    words = recipe.probe if args.probe is None else shlex.split(args.probe)
-    probed = bool(recipe.probe) or args.probe is not None
+    found = cells(recipe) if recipe.search is None else []
+    folder = Folder(root_of(found) / "sweeps" / name_of(recipe, found) if found else folder_of(recipe))
+    root, name = folder.path.parent.parent, folder.path.name
     with locked(root):
-        schedulers = backends(root)
-        due = look_up(found, schedulers, probes=probed)
-        refused = [cell for cell in found if cell.refused]
-        console.print(overview(name, due, refused))
-        against = preflight([each for each in due if each.trains], console, force=args.force)
-        due = [each for each in due if each.cell.path not in against]
-        if not args.dry_run:
-            folder = Folder(root / "sweeps" / name)
-            folder.add(args.words, found)
-            jobs = hand_over(due, folder.path, words, schedulers)
-            console.print(
-                f"{jobs} jobs are queued; `hark status {name}` says how they stand"
-                if jobs
-                else "nothing to do"
-            )
+        if recipe.search is not None:
+            trials = Trials(folder.path, recipe)
+            found = trials.ask()
+            console.print(told(trials))
+        refused = settle(args, recipe, found, folder, console)
+        if recipe.search is not None and not args.dry_run:
+            for cell in refused:
+                trials.fail(cell)
     if args.follow and not args.dry_run:
         from research.launch.sweep.status import follow  # noqa: PLC0415
 
         return follow(name, root)
-    return 1 if refused or against else 0
+    return 1 if refused else 0
+
+
+def settle(
+    args: Namespace, recipe: Recipe, found: Sequence[Cell], folder: Folder, console: Console
+) -> list[Cell]:
+    """Submit what is due of the cells; give those that are refused."""
+    schedulers = backends(folder.path.parent.parent)
+    words = recipe.probe if args.probe is None else shlex.split(args.probe)
+    due = look_up(found, schedulers, probes=bool(recipe.probe) or args.probe is not None)
+    refused = [cell for cell in found if cell.refused]
+    console.print(overview(folder.path.name, due, refused))
+    against = preflight([each for each in due if each.trains], console, force=args.force)
+    due = [each for each in due if each.cell.path not in against]
+    if not args.dry_run:
+        folder.add(retyped(args, folder.path.name), found)
+        jobs = hand_over(due, folder.path, words, schedulers)
+        said = f"{jobs} jobs are queued; `hark status {folder.path.name}` says how they stand"
+        console.print(said if jobs else "nothing to do")
+    return refused + [cell for cell in found if cell.path in against]
+
+
+def retyped(args: Namespace, name: str) -> list[str]:
+    """The words of a command that goes on with this one."""
+    probe = [] if args.probe is None else ["--probe", args.probe]
+    return ["--name", name, *probe, *(["--force"] if args.force else []), *args.words]
+
+
+def told(trials: Trials) -> str:
+    """How far a search is."""
+    count = Counter(each.state for each in trials.tried())
+    states = ", ".join(f"{number} {state}" for state, number in count.items())
+    best = trials.best()
+    known = f"; best {best.value:.4g} with {best.drawn}" if best else ""
+    return f"search: {count.total()} of {trials.search.trials} trials: {states}{known}"
 
 
 def root_of(found: Sequence[Cell]) -> Path:
