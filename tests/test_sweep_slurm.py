@@ -176,6 +176,7 @@ def test_cells_fail_alone_and_jobs_keep_the_code_of_their_sweep(slurm, speech, t
     )
     assert code == 1, said
     assert "refused" in said
+    assert "a plugin fails: ArithmeticError: out of ideas" in said
     assert "2 jobs are queued" in said
     plugin.write_text(PLUGIN.replace("one", "two").replace("out of ideas", "edited"))
     slurm.client(

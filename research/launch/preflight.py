@@ -63,6 +63,10 @@ def asked(job: Job, check: Check) -> Iterator[Finding]:
             job.told.append(error)
             yield Finding(check.__name__, Verdict.refuse, str(error))
         return
+    except Exception as error:  # noqa: BLE001  of a plugin that the job would run too
+        line = next(iter(str(error).splitlines()), "")
+        yield Finding(check.__name__, Verdict.refuse, f"a plugin fails: {type(error).__name__}: {line}")
+        return
     if said is not None:
         yield Finding(check.__name__, *said)
 
