@@ -70,7 +70,10 @@ def is_run(path: Path) -> bool:
 
 
 def run_of(run: Path) -> Named:
-    return Named(run.name, {run: {}})
+    """Name a run, with what tells it from the others of its sweep when it has one."""
+    folders = [Folder(file.parent) for file in sorted(run.parent.glob("sweeps/*/sweep.json"))]
+    cells = [cell for folder in folders if (cell := folder.read()["cells"].get(run.name))]
+    return Named(run.name, {run: cells[0]["differs"] if cells else {}})
 
 
 def sweep_of(sweep: Path) -> Named:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from research.launch.sweep.backend import Backend
 from research.launch.sweep.logs import ending
-from research.launch.sweep.rows import ALIVE, FINE, Row, remaining, totals
+from research.launch.sweep.rows import ALIVE, FINE, Row, remaining, totals, why
 from research.launch.sweep.standing import Standing, State
 from research.launch.sweep.table import colour, duration, grid
 
@@ -40,7 +40,7 @@ def wrong(rows: Sequence[Row], backends: Mapping[str, Backend]) -> list[Renderab
     for row in rows:
         for state in row.states:
             if state.standing not in (*FINE, *ALIVE, Standing.missing):
-                key = (state.wanted.kind, state.standing, state.reason)
+                key = (state.wanted.kind, state.standing, why(state))
                 groups.setdefault(key, []).append((row, state))
     shown: list[RenderableType] = []
     for (kind, standing, reason), members in groups.items():

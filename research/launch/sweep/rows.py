@@ -63,6 +63,11 @@ def rows(runs: Mapping[Path, dict[str, str]], backends: Mapping[str, Backend], *
     ]
 
 
+def why(state: State) -> str:
+    """Give its reason without the run's own folder in front, so that equal ones are equal."""
+    return state.reason.rpartition(f"{state.wanted.run.name}: ")[2]
+
+
 def by_hand(state: State) -> bool:
     """Whether somebody trains it without a job; of a job that runs, nothing is told."""
     return state.standing is Standing.running and bool(state.reason)

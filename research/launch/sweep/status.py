@@ -29,7 +29,7 @@ from rich.live import Live
 from rich.text import Text
 
 from research.launch.sweep.named import Named, named, sweep_of
-from research.launch.sweep.report import low, overview, summary, view
+from research.launch.sweep.report import low, notes, overview, summary, view
 from research.launch.sweep.rows import INTERRUPTED, ON, Row, exit_code, facts, remaining, rows, totals
 from research.launch.sweep.submit import backends
 
@@ -133,7 +133,7 @@ def whole(shown: Shown, root: Path, width: int, *, brief: bool = False) -> Group
     views = list(zip(shown.named, shown.cells, strict=True))
     if brief:
         table = overview([(target.title, cells) for target, cells in views], shown.time)
-        return Group(table, Text(summary(shown.all, shown.time), "bold"))
+        return Group(table, *notes(shown.all), Text(summary(shown.all, shown.time), "bold"))
     schedulers = backends(root)
     return Group(*(view(target.title, cells, schedulers, shown.time, width) for target, cells in views))
 

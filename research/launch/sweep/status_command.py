@@ -1,6 +1,6 @@
 """`hark status`, `hark logs`, `hark cancel` and `hark retry`: their words. Light to import."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from pathlib import Path
 
 NAMES = """\
@@ -49,27 +49,3 @@ def add_retry(sub: ArgumentParser) -> None:
     for name in ("failed", "lost", "cancelled"):
         sub.add_argument(f"--{name}", action="store_true", help=f"those that are {name}")
     sub.add_argument("--dry-run", action="store_true", help="say what would be submitted")
-
-
-def status(args: Namespace) -> int:
-    from research.launch.sweep.status import run  # noqa: PLC0415
-
-    return run(args)
-
-
-def logs(args: Namespace) -> int:
-    from research.launch.sweep.logs import run  # noqa: PLC0415
-
-    return run(args)
-
-
-def cancel(args: Namespace) -> int:
-    from research.launch.sweep.cancel import run  # noqa: PLC0415
-
-    return run(args)
-
-
-def retry(args: Namespace) -> int:
-    from research.launch.sweep.retry import run  # noqa: PLC0415
-
-    return run(args)

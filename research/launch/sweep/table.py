@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from research.launch.sweep.rows import FINE, WAITING, Row
+from research.launch.sweep.rows import FINE, WAITING, Row, why
 from research.launch.sweep.standing import Standing
 
 SHORT = 40  # characters of a reason
@@ -56,6 +56,10 @@ def speed(row: Row, _: float) -> str:
     return number(row.progress.speed, ".0f") if row.standing is Standing.running else ""
 
 
+def node(row: Row, _: float) -> str:
+    return row.train.where if row.standing is Standing.running else ""
+
+
 def eta(row: Row, now: float) -> str:
     left = row.progress.left(now) if row.standing is Standing.running else None
     return "" if left is None else duration(left)
@@ -85,8 +89,8 @@ COLUMNS = (
     Column("probe", probes, right=False),
     Column("last sign", seen),
     Column("requeues", lambda row, _: str(row.train.requeues or "")),
-    Column("node", lambda row, _: row.train.where, right=False),
-    Column("reason", lambda row, _: shorten(row.train.reason, SHORT, placeholder=" ..."), right=False),
+    Column("node", node, right=False),
+    Column("reason", lambda row, _: shorten(why(row.train), SHORT, placeholder=" ..."), right=False),
 )
 # What comes in as far as a terminal is wide enough, first to last: what went wrong is told below the table, too.
 OPTIONAL = ("run", "ETA", "valid", "loss", "reason", "probe", "audio-s/s", "requeues", "node", "last sign")
