@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections import defaultdict
 
 from research.launch.sweep.ledger import note
-from research.launch.sweep.named import runs_of
+from research.launch.sweep.named import root_of, runs_of
 from research.launch.sweep.rows import WAITING, by_hand, rows
 from research.launch.sweep.standing import Standing, State
 from research.launch.sweep.submit import backends
@@ -12,7 +12,8 @@ from research.launch.sweep.submit import backends
 
 def run(args: Namespace) -> int:
     """Write down what is not wanted, then end it, so that no job starts itself again; what is over is left alone."""
-    runs, schedulers = runs_of(args.names, args.folder), backends(args.folder)
+    runs = runs_of(args.names, args.folder)
+    schedulers = backends(root_of(runs, args.folder))
     found = rows(runs, schedulers, lenient=False)
     jobs: dict[str, list[str]] = defaultdict(list)
     for row in found:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from research.errors import HarkError
 from research.launch.sweep.backend import Backend
-from research.launch.sweep.named import runs_of
+from research.launch.sweep.named import root_of, runs_of
 from research.launch.sweep.rows import INTERRUPTED, ON, Row, exit_code, rows
 from research.launch.sweep.standing import State
 from research.launch.sweep.submit import backends
@@ -45,10 +45,11 @@ def run(args: Namespace) -> int:
     """Print the last lines of the newest jobs; with --follow, what comes, until nothing runs or waits."""
     if args.lines < 1:
         raise HarkError(f"--lines {args.lines}: 1 or more")
-    runs, schedulers = runs_of(args.names, args.folder), backends(args.folder)
+    runs = runs_of(args.names, args.folder)
+    schedulers = backends(root_of(runs, args.folder))
     found = rows(runs, schedulers, lenient=True)
-    logs = Logs(schedulers, args.err, args.lines)
-    logs.open(found)
+    logs = Logs(schedulers, args.err)
+    logs.open(found, args.lines)
     for row in found:
         if not any(reader.row.run == row.run for reader in logs.readers.values()):
             print(f"{row.id} {row.label}: {row.standing.value}, no log is there")
@@ -79,11 +80,10 @@ class Logs:
 
     backends: Mapping[str, Backend]
     errors: bool  # standard error, not output
-    count: int  # last lines to begin with
     readers: dict[Path, Opened] = field(default_factory=dict)
 
-    def open(self, found: Sequence[Row]) -> None:
-        """Print the ends of files that are new, of jobs that were submitted since, too."""
+    def open(self, found: Sequence[Row], last: int | None = None) -> None:
+        """Print files that are new, of jobs that were submitted since, too: the last lines, or else all of them."""
         new = {}
         for row in found:
             state = row.probe if row.probe and row.probe.last and row.probe.last.began else row.train
@@ -94,9 +94,12 @@ class Logs:
                     new[file] = Opened(row, rank, Reader(file))
         self.readers |= new
         for file, opened in new.items():
-            opened.reader.skip()
-            print(f"==> {file} <==")
-            self.print(opened, last_lines(file, self.count))
+            print(f"==> {file} <==", flush=True)
+            if last is None:
+                self.print(opened, opened.reader.lines())
+            else:
+                opened.reader.skip()
+                self.print(opened, last_lines(file, last))
 
     def more(self) -> None:
         for opened in self.readers.values():

@@ -1,6 +1,6 @@
 """What a user's word names: a sweep, a run, or the beginning of one's name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,14 @@ def named(words: Sequence[str], root: Path) -> list[Named]:
 def runs_of(words: Sequence[str], root: Path) -> dict[Path, dict[str, str]]:
     """Give all runs that words name, each once."""
     return {run: differs for each in named(words, root) for run, differs in each.runs.items()}
+
+
+def root_of(runs: Iterable[Path], root: Path) -> Path:
+    """Give the folder that runs are in, which paths may have named; HarkError when they are in several."""
+    roots = {run.parent.absolute() for run in runs} or {root}
+    if len(roots) > 1:
+        raise HarkError(f"{' and '.join(map(str, sorted(roots)))}: name runs of one folder at a time")
+    return roots.pop()
 
 
 def one(word: str, root: Path) -> Named:

@@ -9,7 +9,7 @@ from research import registry
 from research.launch.sweep.backend import Backend
 from research.launch.sweep.folder import locked
 from research.launch.sweep.ledger import note
-from research.launch.sweep.named import runs_of
+from research.launch.sweep.named import root_of, runs_of
 from research.launch.sweep.order import Order, read_order
 from research.launch.sweep.rows import ALIVE, WAITING, Row, rows
 from research.launch.sweep.snapshot import snapshot
@@ -23,13 +23,15 @@ DEFAULT = (Standing.failed, Standing.lost)
 def run(args: Namespace) -> int:
     """Submit the same configs with the code of today. HarkError when a scheduler does not answer."""
     wanted = [kind for kind in KINDS if getattr(args, kind.value)] or DEFAULT
-    runs, schedulers = runs_of(args.names, args.folder), backends(args.folder)
-    with locked(args.folder):
+    runs = runs_of(args.names, args.folder)
+    root = root_of(runs, args.folder)
+    schedulers = backends(root)
+    with locked(root):
         due = [
             (row, states) for row in rows(runs, schedulers, lenient=False) if (states := chosen(row, wanted))
         ]
         if due and not args.dry_run:
-            resubmit(due, args.folder, schedulers)
+            resubmit(due, root, schedulers)
     for row, states in due:
         for state in states:
             what = "probe " if state.wanted.kind == "probe" else ""

@@ -28,7 +28,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from research.launch.sweep.named import Named, named, sweep_of
+from research.launch.sweep.named import Named, named, root_of, sweep_of
 from research.launch.sweep.report import low, notes, overview, summary, view
 from research.launch.sweep.rows import INTERRUPTED, ON, Row, exit_code, facts, remaining, rows, totals
 from research.launch.sweep.submit import backends
@@ -64,14 +64,15 @@ def look(targets: Sequence[Named], root: Path) -> Shown:
 
 def run(args: Namespace) -> int:
     targets = named(args.names, args.folder)
+    root = root_of([run for target in targets for run in target.runs], args.folder)
     if args.follow:
-        return watch(targets, args.folder)
-    shown = look(targets, args.folder)
+        return watch(targets, root)
+    shown = look(targets, root)
     if args.json:
         print(json.dumps(values(shown)))
     else:
         console = terminal()
-        console.print(whole(shown, args.folder, console.width, brief=not args.names), soft_wrap=True)
+        console.print(whole(shown, root, console.width, brief=not args.names), soft_wrap=True)
     return exit_code(shown.all)
 
 
