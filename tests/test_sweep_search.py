@@ -146,6 +146,15 @@ def test_a_failed_trial_does_not_end_the_search(tmp_path):
     assert [each.state for each in trials.tried()] == ["fail", "fail", "running"]
 
 
+def test_one_failed_seed_ends_its_trial(tmp_path):
+    trials = opened(recipe(tmp_path, RATE | {"run.seed": "0,1"}, parallel=1))
+    cells = trials.ask()
+    for _ in range(2):
+        failed(cells[1].folder)
+    trials.tell()
+    assert [each.state for each in trials.tried()] == ["fail"]
+
+
 def test_a_job_that_is_queued_again_is_still_open(tmp_path):
     trials = opened(recipe(tmp_path, parallel=1))
     (cell,) = trials.ask()
