@@ -69,8 +69,11 @@ def prepare(args: argparse.Namespace) -> int:
 
 def probe(args: argparse.Namespace) -> int:
     from research.evaluation.command import run
+    from research.training.follower import catch_up
 
     run(args)
+    if (args.checkpoint / "metrics.jsonl").exists():
+        catch_up(args.checkpoint, print)
     return 0
 
 
@@ -118,6 +121,36 @@ def sweep(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def status(args: argparse.Namespace) -> int:
+    from research.launch.sweep.status import run
+
+    return run(args)
+
+
+def logs(args: argparse.Namespace) -> int:
+    from research.launch.sweep.logs import run
+
+    return run(args)
+
+
+def cancel(args: argparse.Namespace) -> int:
+    from research.launch.sweep.cancel import run
+
+    return run(args)
+
+
+def retry(args: argparse.Namespace) -> int:
+    from research.launch.sweep.retry import run
+
+    return run(args)
+
+
+def sync(args: argparse.Namespace) -> int:
+    from research.launch.sync_command import run
+
+    return run(args)
+
+
 def parser() -> argparse.ArgumentParser:
     from research.data.corpora.command import add_arguments as prepare_arguments
     from research.evaluation.command import add_arguments as probe_arguments
@@ -131,8 +164,11 @@ def parser() -> argparse.ArgumentParser:
     from research.launch.memory import add_arguments as memory_arguments
     from research.launch.preflight_command import EPILOG as PREFLIGHT
     from research.launch.preflight_command import add_arguments as preflight_arguments
+    from research.launch.sweep import status_command as stand
     from research.launch.sweep.sweep_command import EPILOG as SWEEP
     from research.launch.sweep.sweep_command import add_arguments as sweep_arguments
+    from research.launch.sync_command import EPILOG as SYNC
+    from research.launch.sync_command import add_arguments as sync_arguments
 
     top = argparse.ArgumentParser(
         prog="hark", description="Speech self-supervised learning as composable plugins."
@@ -163,6 +199,11 @@ def parser() -> argparse.ArgumentParser:
         command("preflight", preflight, "say what would go wrong with a job, before it is queued", PREFLIGHT)
     )
     sweep_arguments(command("sweep", sweep, "submit what is missing of many runs, and return", SWEEP))
+    stand.add_status(command("status", status, "say where sweeps and runs stand", stand.STATUS))
+    stand.add_logs(command("logs", logs, "print what the jobs of runs wrote", stand.NAMES))
+    stand.add_cancel(command("cancel", cancel, "end the jobs of runs", stand.NAMES))
+    stand.add_retry(command("retry", retry, "submit again what failed or was lost", stand.NAMES))
+    sync_arguments(command("sync", sync, "upload to W&B what is only on the disk", SYNC))
     sub = command("list", list_plugins, "name the plugins and recipes")
     sub.add_argument(
         "kind", nargs="?", help="objective, encoder, frontend, quantizer, ..., experiment, sweep"
