@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from research.engine.checkpoint import on_host
+from research.engine.checkpoint import HOST, copied
 from research.engine.weights import MODEL, load_model, steps
 from research.errors import HarkError
 from tests.engines import OPTIMIZER, TRAINER, is_whole, open_at, save_three, states
@@ -101,9 +101,9 @@ def test_only_plain_values_are_taken(tmp_path):
     with pytest.raises(TypeError, match="Path"):
         open_at(tmp_path).save(1, {}, {}, {"where": Path()})
     with pytest.raises(TypeError, match="float64"):
-        on_host([{"a": np.float64(1)}])
+        copied([{"a": np.float64(1)}], HOST)
     weight = torch.ones(2, requires_grad=True)
-    copy = on_host({"a": [weight, (1, 2.0, None, True, "x")]})
+    copy = copied({"a": [weight, (1, 2.0, None, True, "x")]}, HOST)
     assert copy["a"][0].data_ptr() != weight.data_ptr()
     assert not copy["a"][0].requires_grad
     assert copy["a"][1] == (1, 2.0, None, True, "x")
