@@ -152,7 +152,7 @@ def test_probes_of_a_run_are_a_job_too(job, corpus):
     order, file = job
     assert work(file)[0] == 0
     words = ["--train", str(corpus / "phones_train.jsonl"), "--test", str(corpus / "phones_test.jsonl")]
-    words += ["--probe", "linear", "--sentences", "4", "--dev", "2", "--seeds", "2"]
+    words += ["--probe", "phone_frames", "--sentences", "4", "--dev", "2", "--seeds", "2"]
     replace(order, kind="probe", probe=words).save(file)
     code, said = work(file)
     assert code == 0, said

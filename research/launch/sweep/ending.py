@@ -26,9 +26,8 @@ class Ending:
     def __init__(self, path: Path, order: Order, place: Place, flag: StopFlag) -> None:
         self.order, self.place, self.flag = order, place, flag
         self.run = Path(order.run)
-        self.claims = path.with_suffix(
-            f".{place.starts}.error"
-        )  # the rank that makes this file tells the error
+        # the rank that makes this file tells the error
+        self.claims = path.with_suffix(f".{place.starts}.error")
 
     def began(self) -> None:
         if self.place.rank == 0:
