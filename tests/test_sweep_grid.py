@@ -123,6 +123,11 @@ def test_a_mistake_of_all_cells_is_one_error():
         grid("encoder.dimm=3", "run.seed=range(3)")
 
 
+def test_a_grid_without_a_legal_cell_is_one_error():
+    with pytest.raises(HarkError, match="no cell is legal; objective=nestt: .* did you mean 'nest'"):
+        grid("objective=nestt,best_r")
+
+
 @pytest.mark.parametrize("axis", ["run.seed=range(3,1)", "objective=glob(zz*)"])
 def test_an_axis_has_values(axis):
     with pytest.raises(HarkError, match="an axis without values"):

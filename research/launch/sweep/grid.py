@@ -23,7 +23,7 @@ Point = Mapping[str, str]  # axis -> one of its values, as it is typed
 def cells(recipe: Recipe) -> list[Cell]:
     """Compose every point of the grid; of points that compute the same the first is kept, and what is illegal is told.
 
-    HarkError: an axis has no values, or all cells are refused for the same reason.
+    HarkError: an axis has no values, or all cells are refused.
     """
     composer = Composer(recipe)
     kept: dict[str, Cell] = {}
@@ -31,8 +31,11 @@ def cells(recipe: Recipe) -> list[Cell]:
         cell = composer.cell(point)
         kept.setdefault(runs.signature(cell.composed.config) if cell.composed else cell.label, cell)
     found = list(kept.values())
-    if all(cell.refused for cell in found) and len({cell.refused for cell in found}) == 1:
-        raise HarkError(found[0].refused)
+    if all(cell.refused for cell in found):
+        alike = len({cell.refused for cell in found}) == 1
+        raise HarkError(
+            found[0].refused if alike else f"no cell is legal; {found[0].label}: {found[0].refused}"
+        )
     return found
 
 
