@@ -176,7 +176,8 @@ def test_a_scheduler_that_does_not_answer_leaves_what_folders_say(root, slurm, c
     said = capsys.readouterr().out
     assert "slurm does not answer: no squeue" in said
     assert "50/100" in said
-    assert "1 done" in said
+    assert "began 6" in said
+    assert "1 done, 2 unknown, 1 missing, 1 failed" in said  # that one failed stands in its folder
 
 
 def test_exit_codes(root):

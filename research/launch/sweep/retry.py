@@ -11,7 +11,7 @@ from research.launch.sweep.folder import locked
 from research.launch.sweep.ledger import note
 from research.launch.sweep.named import root_of, runs_of
 from research.launch.sweep.order import Order, read_order
-from research.launch.sweep.rows import ALIVE, WAITING, Row, rows
+from research.launch.sweep.rows import ALIVE, WAITING, Row, rows, why
 from research.launch.sweep.snapshot import snapshot
 from research.launch.sweep.standing import Standing, State
 from research.launch.sweep.submit import backends, submit
@@ -35,9 +35,9 @@ def run(args: Namespace) -> int:
     for row, states in due:
         for state in states:
             what = "probe " if state.wanted.kind == "probe" else ""
-            why = f" ({state.reason})" if state.reason else ""
+            reason = f" ({why(state)})" if state.reason else ""
             end = "would be submitted again" if args.dry_run else "submitted again"
-            print(f"{row.id} {row.label}: {what}{state.standing.value}{why}, {end}")
+            print(f"{row.id} {row.label}: {what}{state.standing.value}{reason}, {end}")
     if not due:
         print(f"nothing is {' or '.join(kind.value for kind in wanted)}")
     return 0

@@ -75,7 +75,8 @@ def standings(
     for one, events, sub, over in zip(wanted, found, last, done, strict=True):
         job = "" if sub is None else sub.job or jobs.get(sub.order, "")
         live = lives.get(job)
-        if sub and not over and sub.scheduler in silent:
+        ended_itself = sub is not None and sub.last is not None and ledger.ended_for_good(sub.last)
+        if sub and not over and not ended_itself and sub.scheduler in silent:
             standing, reason = Standing.unknown, silent[sub.scheduler]
         else:
             standing, reason = stands(sub, job, live, done=over, holder=holder(one))

@@ -78,6 +78,14 @@ def probes(row: Row, _: float) -> str:
     return scores or (row.probe.standing.value if row.probe else "")
 
 
+def reason(row: Row, now: float) -> str:
+    """Why; of what is unknown, what its job noted last."""
+    if row.standing is not Standing.unknown:
+        return shorten(why(row.train), SHORT, placeholder=" ...")
+    last = row.train.last.since[-1:] if row.train.last else ()
+    return "".join(f"{event['event']} {duration(max(0.0, now - event['time']))} ago" for event in last)
+
+
 COLUMNS = (
     Column("run", lambda row, _: row.id, right=False),
     Column("state", lambda row, _: row.standing.value, right=False),
@@ -90,7 +98,7 @@ COLUMNS = (
     Column("last sign", seen),
     Column("requeues", lambda row, _: str(row.train.requeues or "")),
     Column("node", node, right=False),
-    Column("reason", lambda row, _: shorten(why(row.train), SHORT, placeholder=" ..."), right=False),
+    Column("reason", reason, right=False),
 )
 # What comes in as far as a terminal is wide enough, first to last: what went wrong is told below the table, too.
 OPTIONAL = ("run", "ETA", "valid", "loss", "reason", "probe", "audio-s/s", "requeues", "node", "last sign")
