@@ -124,7 +124,7 @@ def test_a_mistake_of_all_cells_is_one_error():
 
 
 def test_a_grid_without_a_legal_cell_is_one_error():
-    with pytest.raises(HarkError, match="no cell is legal; objective=nestt: .* did you mean 'nest'"):
+    with pytest.raises(HarkError, match=r"no cell is legal; objective=nestt: .* did you mean 'nest'"):
         grid("objective=nestt,best_r")
 
 

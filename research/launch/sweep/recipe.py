@@ -49,7 +49,7 @@ class Prune(Enum):
 class Search:
     """Try `trials` points of the axes, each chosen by what came of those before."""
 
-    metric: str = MISSING  # valid/loss, probe/phone, ...
+    metric: str = MISSING  # valid/loss, probe/pnmi, ...
     direction: Direction = Direction.minimize
     trials: int = 30
     parallel: int = 4  # at a time
@@ -162,7 +162,7 @@ def search(found: Any, path: Path) -> Search:
                 f"{path}: search: unknown key '{key}'{nearest(str(key), known)} (there are: {', '.join(known)})"
             )
     if "metric" not in found:
-        raise HarkError(f"{path}: search: metric is missing; write metric: valid/loss, or probe/phone")
+        raise HarkError(f"{path}: search: metric is missing; write metric: valid/loss, or probe/pnmi")
     try:
         made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Search), found))
     except OmegaConfBaseException as error:
