@@ -6,7 +6,7 @@ grid:                         axes, with their values in Hydra's sweep grammar: 
   objective: nest,best_rq
   run.seed: range(3)
 search: {metric: valid/loss}  try some of it instead of all, see Search; axes can be interval(0.1,0.5), too
-probe: [--probe, phone]       words of `hark probe`, of every run
+probe: [--probe, pnmi]        words of `hark probe`, of every run
 """
 
 import re
