@@ -46,9 +46,15 @@ def enter_rank(rank, size, port, work, args):
     ranks.close()
 
 
+def preload():
+    """Let the server that ranks are forked from import once what they need."""
+    needed = ("research.training.loop", "research.conformance.tools", "torch._dynamo")
+    multiprocessing.set_forkserver_preload([*needed])
+
+
 def run_ranks(size, work, *args):
     """Run `work(ranks, *args)` in `size` processes; whatever fails in one fails here."""
-    multiprocessing.set_forkserver_preload(["research.engine.checkpoint", "research.engine.parallel"])
+    preload()
     torch.multiprocessing.start_processes(
         enter_rank, (size, free_port(), work, args), nprocs=size, start_method="forkserver"
     )
