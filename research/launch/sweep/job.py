@@ -115,15 +115,12 @@ def train(order: Order) -> int:
 def probe(order: Order) -> int:
     import argparse  # noqa: PLC0415
 
-    from research.evaluation import command  # noqa: PLC0415
-    from research.training.follower import catch_up  # noqa: PLC0415
+    from research.launch import probe_command  # noqa: PLC0415
 
     gc.enable()
     parser = argparse.ArgumentParser("hark probe")
-    command.add_arguments(parser)
-    command.run(parser.parse_args([order.run, *order.probe]))
-    catch_up(Path(order.run), print)
-    return 0
+    probe_command.add_arguments(parser)
+    return probe_command.run(parser.parse_args([order.run, *order.probe]))
 
 
 def main() -> int:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from research import registry, runs
+from research import runs
 from research.config import Cluster, Scheduler
 from research.launch.sweep.backend import Backend
 from research.launch.sweep.cell import Cell
 from research.launch.sweep.ledger import note
 from research.launch.sweep.local import Local
-from research.launch.sweep.order import Order, read_order
+from research.launch.sweep.order import Order
 from research.launch.sweep.slurm import Slurm
-from research.launch.sweep.snapshot import snapshot
-from research.launch.sweep.standing import Standing, State, Wanted, standings
+from research.launch.sweep.standing import Standing, State
 
 
 def backends(folder: Path) -> dict[str, Backend]:
@@ -63,27 +62,6 @@ def submit(orders: Sequence[Order], schedulers: Mapping[str, Backend]) -> list[s
         for k, order, job in zip(members, part, given, strict=True):
             note(Path(order.run), "submitted", job=job, kind=order.kind, batch=batch)
             ids[k] = job
-    return ids
-
-
-def resubmit(states: Sequence[State], schedulers: Mapping[str, Backend]) -> list[str]:
-    """Queue again what was queued before, with the code of now, and probes behind the trainings they waited for."""
-    registry.load_plugins()
-    code = ""
-    orders = []
-    for state in states:
-        assert state.last is not None
-        order = read_order(state.last.order)
-        code = code or str(snapshot(Path(order.folder).parent / "code"))
-        orders.append(replace(order, code=code, after=""))
-    ids = submit(orders, schedulers)
-    waiting = standings([Wanted(state.wanted.run, "probe") for state in states], schedulers)
-    behind = []
-    for state, probe, job in zip(states, waiting, ids, strict=True):
-        if state.wanted.kind == "train" and probe.last and probe.standing is Standing.pending:
-            withdraw(probe, schedulers)
-            behind.append(replace(read_order(probe.last.order), code=code, after=job))
-    submit(behind, schedulers)
     return ids
 
 
