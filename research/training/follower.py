@@ -22,12 +22,12 @@ from research import runs
 from research.config import Log
 from research.engine.weights import steps
 from research.errors import HarkError, nearest
-from research.training.sent import OFFLINE, ONLINE, Sent, files, mark, sent, synced
+from research.training.sent import OFFLINE, ONLINE, Sent, begun, files, mark, sent, synced
 
 MODES = ("offline", "online", "disabled")
 FORBIDDEN = ":;,#?/\\%'\""  # in W&B's ids
 LONGEST_ID, LONGEST_TAG = 128, 64  # characters
-PATIENCE = 60.0  # s that a start or an end may wait for W&B's server
+PATIENCE = 30.0  # s that a start or an end may wait for the server
 
 
 def check(log: Log, name: str) -> None:
@@ -234,6 +234,15 @@ def catch_up(path: Path, say: Callable[[str], None]) -> None:
     values: Any = OmegaConf.load(path / "config.yaml")
     log = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Log), values.log))
     assert isinstance(log, Log)
-    if log.wandb != "disabled" and files(path, kind=ONLINE):
+    if log.wandb != "disabled" and (files(path, kind=ONLINE) or any(map(begun, files(path, kind=OFFLINE)))):
         log.wandb = "online"
     Follower(path, log, say).close(0 if runs.finished(path) else 1)
+
+
+def waiting(path: Path) -> tuple[int, bool]:
+    """How many steps of a run W&B was not given though no restart does them again, and whether probes are new."""
+    follower = Follower(path, Log(), print)
+    known, found = sent(path), probed(path)
+    behind = {record["step"] for record in follower.read(follower.saved()) if record["step"] > known.step}
+    follower.forget()
+    return len(behind), any(known.summary.get(key) != value for key, value in found.items())

@@ -29,6 +29,11 @@ def synced(file: Path) -> bool:
     return file.with_suffix(".wandb.synced").exists()
 
 
+def begun(file: Path) -> bool:
+    """Whether some of it, but not all, may have reached the server: a second `wandb sync` would send that again."""
+    return file.with_suffix(".wandb.syncstate").exists() and not synced(file)
+
+
 def mark(file: Path) -> None:
     file.with_suffix(".wandb.synced").touch()
 
