@@ -41,6 +41,9 @@ def sync(names: Sequence[str], root: Path, *, dry_run: bool) -> int:
     console = Console(highlight=False, soft_wrap=True)
     paths, sweeps = chosen(names, root)
     found = [local for path in paths if (local := look(path)).there]
+    if not found and not sweeps:
+        console.print("W&B has everything")
+        return 0
     if dry_run:
         for local in found:
             console.print(f"{local.path}: {said_of(local)}")
@@ -55,8 +58,6 @@ def sync(names: Sequence[str], root: Path, *, dry_run: bool) -> int:
         except HarkError as problem:
             failed += 1
             print(f"hark: {problem}", file=sys.stderr)
-    if not found and not sweeps:
-        console.print("W&B has everything")
     return int(failed > 0)
 
 
@@ -66,6 +67,8 @@ def chosen(names: Sequence[str], root: Path) -> tuple[list[Path], list[Path]]:
         targets = named(names, root)
         tops = dict.fromkeys(path for target in targets for path in target.runs)
     else:
+        if not root.is_dir():
+            raise HarkError(f"{root}: no such folder; type --folder, where run folders are")
         targets = [sweep_of(file.parent) for file in sorted(root.glob("sweeps/*/sweep.json"))]
         tops = dict.fromkeys(sorted(file.parent for file in root.glob("*/config.yaml")))
     paths = [path for top in tops for path in (top, *sorted(top.glob("*-*"))) if follows(path)]
