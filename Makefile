@@ -1,4 +1,5 @@
-# make demo | test | lint | bench | slurm-up | slurm-down. Everything is installed into .venv; nothing else on the machine changes.
+# make demo | test | lint | bench | slurm-up | slurm-down. Everything is installed into .venv; nothing
+# else on the machine changes, but that root's test and slurm-up install Debian's SLURM.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/installed
