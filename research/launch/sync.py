@@ -151,11 +151,11 @@ def upload_files(pending: Sequence[Path], path: Path) -> str:
     pending = [file for file in pending if not synced(file)]
     if not pending:
         return "is up"
-    command = [sys.executable, "-m", "wandb", "sync", *(str(file.parent) for file in pending)]
+    command = [sys.executable, "-m", "wandb", "sync", *(str(file.parent.absolute()) for file in pending)]
     with runs.only_one(path / "wandb"):
         done = subprocess.run(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=path
+        )  # W&B leaves its own logs in its working folder
     left = [file for file in pending if not synced(file)]  # W&B marks what its server took
     if left:
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
