@@ -33,12 +33,16 @@ TAKEN = {
     "gang.ReduceOperation.SUM": None,
     "gang.all_sum": "gang value",
     "gang.create_fake_gangs": "device",
+    "gang.create_fsdp_gangs": "gangs intra_node_size",
     "gang.create_parallel_gangs": "root_gang tp_size",
     "io.TensorFileDumper.dump": "self data file options",
     "io.TensorFileDumpOptions": "pickle_protocol",
     "io.TensorFileLoader.load": "self file options",
     "io.TensorFileLoadOptions": "map_location mmap restrict",
     "nn.data_parallel.get_data_parallel_facade": "module",
+    "nn.fsdp.FSDPWrapper": None,
+    "nn.fsdp.to_fsdp2": "module gangs applier mixed_precision_dtype fp32_reduce broadcast_state skip_init"
+    " reshard_after_forward cpu_offload",
     "nn.ddp.to_ddp": "module gangs find_unused_parameters static_graph normalize_grads",
     "utils.threading.ThreadPool.queue": "self callback args kwargs",
 }

@@ -101,6 +101,7 @@ def test_plugins_that_only_import_here_are_refused(speech, tmp_path, monkeypatch
 def test_what_is_not_meant_is_warned_of(speech, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("research.registry.broken", {})
     overrides = [
         *SMALL, *base(speech, tmp_path), f"data.valid=[{speech['train']}]", "log.wandb=online", "data.workers=9",
         "data.batch_seconds=1", "cluster.device=a100", "run.device=cpu", "cluster.hours=0.00001", "checkpoint.every=1",

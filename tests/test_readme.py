@@ -18,6 +18,8 @@ def test_every_plugin_is_in_the_table():
         (row,) = re.findall(rf"^\| {kind} \| (.*) \|$", README, re.MULTILINE)
         words = re.findall(r"[a-z0-9_]+", row)
         for name in registry.names(kind):
+            if kind in registry.KINDS and not registry.find(kind, name).__module__.startswith("plugins."):
+                continue  # another test's
             base = [n for n in words if name == n or (n.startswith("_") and name.endswith(n))]
             assert base, f"{kind}={name} is not in the README"
 

@@ -7,9 +7,11 @@ kill, the numbers are the same and the server has them.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from functools import cache
 from itertools import groupby
 from math import inf
 from operator import itemgetter
@@ -142,6 +144,7 @@ class Follower:
         """Start W&B's process, alone in this folder."""
         import wandb  # noqa: PLC0415  slow to import
 
+        forget_others()
         folder = self.path / "wandb"
         folder.mkdir(exist_ok=True)
         self.held.enter_context(runs.only_one(folder))
@@ -203,6 +206,12 @@ class Follower:
         wanted = [number for number in wanted if number <= step]
         if wanted and sent(self.path).step < wanted[-1]:
             raise OSError(f"{self.path / 'wandb'}: not all was written; is the disk full?")
+
+
+@cache
+def forget_others() -> None:
+    """Have a W&B process of our own: whoever started this process may have left the name of his in the environment."""
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 def row(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
