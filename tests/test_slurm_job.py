@@ -41,7 +41,7 @@ def send(slurm, speech, tmp_path, monkeypatch):
 
 
 def until(done, what=lambda: ""):
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while not (found := done()):
         assert time.monotonic() < end, what()
         time.sleep(0.05)

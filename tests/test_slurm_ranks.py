@@ -39,7 +39,7 @@ def test_two_nodes_share_a_run(queue, speech, tmp_path):
     (tmp_path / "one").mkdir()
     assert leg(1, speech, tmp_path / "one", *SMALL, *ALONE) == 0
     one = runs.only_run(tmp_path / "one" / "runs")
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     for job, order in jobs.values():
         while not ends(order):
             assert time.monotonic() < deadline, queue.states([job])

@@ -30,7 +30,7 @@ class Queue(Slurm):
 
     def until(self, job: str, state: str, reason: str | None = None):
         """Wait for a job's state, and give what is known of it then."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while True:
             live = self.states([job])[job]
             if live.state == state and reason in (None, live.reason):
@@ -39,7 +39,7 @@ class Queue(Slurm):
             time.sleep(0.1)
 
 
-def until(done, seconds=60):
+def until(done, seconds=300):
     """Wait until something is true, and give it."""
     end = time.monotonic() + seconds
     while not (found := done()):
