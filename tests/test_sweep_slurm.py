@@ -13,9 +13,8 @@ import torch
 from research import runs as folders
 from research.compose import compose_config
 from research.launch.sweep.ledger import events
-from research.launch.sweep.standing import Standing, Wanted, standings
+from research.launch.sweep.standing import LIVE, Standing, Wanted, standings
 from research.launch.sweep.submit import backends
-from research.launch.sweep.sweep import LIVE
 from research.training.loop import train
 from tests import runs
 from tests.test_wandb import history

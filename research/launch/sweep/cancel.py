@@ -5,8 +5,8 @@ from collections import defaultdict
 
 from research.launch.sweep.ledger import note
 from research.launch.sweep.named import root_of, runs_of
-from research.launch.sweep.rows import WAITING, by_hand, rows
-from research.launch.sweep.standing import Standing, State
+from research.launch.sweep.rows import by_hand, rows
+from research.launch.sweep.standing import WAITING, Standing, State
 from research.launch.sweep.submit import backends
 
 

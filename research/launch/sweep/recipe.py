@@ -25,9 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from research.compose import recipes
 from research.errors import HarkError, nearest
+from research.launch.sweep.folder import RESERVED
 
 KEYS = ("name", "set", "grid", "search", "probe")
-RESERVED = ("code", "lock")  # what else lies beside the folders of sweeps
 
 
 class Direction(Enum):

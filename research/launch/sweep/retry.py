@@ -11,10 +11,10 @@ from research.launch.sweep.folder import locked
 from research.launch.sweep.ledger import note
 from research.launch.sweep.named import root_of, runs_of
 from research.launch.sweep.order import Order, read_order
-from research.launch.sweep.rows import ALIVE, WAITING, Row, rows, why
+from research.launch.sweep.rows import ALIVE, Row, rows, why
 from research.launch.sweep.snapshot import snapshot
-from research.launch.sweep.standing import Standing, State
-from research.launch.sweep.submit import backends, submit
+from research.launch.sweep.standing import WAITING, Standing, State
+from research.launch.sweep.submit import backends, submit, withdraw
 
 KINDS = (Standing.failed, Standing.lost, Standing.cancelled)
 DEFAULT = (Standing.failed, Standing.lost)
@@ -58,8 +58,7 @@ def resubmit(
     code = str(snapshot(root / "sweeps" / "code"))
     states = [state for _, some in due for state in some]
     for state in states:
-        if state.last and state.standing in WAITING:
-            schedulers[state.last.scheduler].cancel([state.job])
+        withdraw(state, schedulers)
         note(state.wanted.run, "retried", job=state.job, kind=state.wanted.kind)
     jobs = {row.run: row.train.job for row, _ in due if row.standing in ALIVE}
     for kind in ("train", "probe"):

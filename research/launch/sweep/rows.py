@@ -11,11 +11,10 @@ from typing import Any
 from research.launch.sweep import ledger
 from research.launch.sweep.backend import Backend
 from research.launch.sweep.progress import Progress, progress
-from research.launch.sweep.standing import Standing, State, Wanted, standings
+from research.launch.sweep.standing import LIVE, WAITING, Standing, State, Wanted, standings
 
 FINE = (Standing.done, Standing.pruned)  # nothing is wrong, and nothing is left to do
-WAITING = (Standing.requeued, Standing.pending)
-ALIVE = (Standing.running, *WAITING, Standing.unknown)  # or may be
+ALIVE = (*LIVE, Standing.unknown)  # or may be
 ON, INTERRUPTED = 3, 130  # exit codes
 ORDER = (*FINE, *ALIVE)  # in totals; what is wrong comes after these
 

@@ -29,6 +29,8 @@ class Standing(Enum):
     unknown = "unknown"  # its scheduler does not answer
 
 
+WAITING = (Standing.requeued, Standing.pending)
+LIVE = (Standing.running, *WAITING)
 AGAIN = (Standing.missing, Standing.lost, Standing.stopped, Standing.cancelled)
 
 

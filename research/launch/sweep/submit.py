@@ -15,7 +15,7 @@ from research.launch.sweep.ledger import note
 from research.launch.sweep.local import Local
 from research.launch.sweep.order import Order
 from research.launch.sweep.slurm import Slurm
-from research.launch.sweep.standing import Standing, State
+from research.launch.sweep.standing import WAITING, State
 
 
 def backends(folder: Path) -> dict[str, Backend]:
@@ -66,8 +66,8 @@ def submit(orders: Sequence[Order], schedulers: Mapping[str, Backend]) -> list[s
 
 
 def withdraw(probe: State, schedulers: Mapping[str, Backend]) -> None:
-    """Take back probes that wait for a training which failed: they would for ever."""
-    if probe.last and probe.standing is Standing.pending:
+    """Take back probes that wait, for a training which failed: they would for ever."""
+    if probe.last and probe.standing in WAITING:
         schedulers[probe.last.scheduler].cancel([probe.job])
 
 

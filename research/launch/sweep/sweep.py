@@ -19,10 +19,8 @@ from research.launch.sweep.grid import cells, name_of
 from research.launch.sweep.recipe import Recipe, read_recipe
 from research.launch.sweep.search import Trials, folder_of
 from research.launch.sweep.snapshot import snapshot
-from research.launch.sweep.standing import Standing, State, Wanted, standings, to_submit
+from research.launch.sweep.standing import LIVE, Standing, State, Wanted, standings, to_submit
 from research.launch.sweep.submit import backends, probing, submit, training, withdraw
-
-LIVE = (Standing.pending, Standing.running, Standing.requeued)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from research.launch.sweep.rows import FINE, WAITING, Row, why
-from research.launch.sweep.standing import Standing
+from research.launch.sweep.rows import FINE, Row, why
+from research.launch.sweep.standing import WAITING, Standing
 
 SHORT = 40  # characters of a reason
 UNBOUND = 10_000
