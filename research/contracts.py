@@ -10,6 +10,7 @@ Randomness comes from torch's default generators; the loop seeds them for every 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +56,7 @@ class Batch:
         None  # (B, U, G) int64 targets that were given: of frames, tokens, or the utterance (U = 1)
     )
     ids: list[str] = field(default_factory=list)  # B utterance names
+    texts: list[str] = field(default_factory=list)  # B transcripts, when the task wants them
 
     @classmethod
     def clean(cls, audio: Seq, **extra: Any) -> "Batch":
@@ -70,7 +72,7 @@ class Batch:
         noisy = audio if self.noisy is self.audio else self.noisy.to(device)
         noise = None if self.noise is None else self.noise.to(device)
         labels = None if self.labels is None else self.labels.to(device)
-        return Batch(audio, noisy, self.changed, noise, labels, self.ids)
+        return Batch(audio, noisy, self.changed, noise, labels, self.ids, self.texts)
 
 
 @dataclass
@@ -172,6 +174,7 @@ class Encoder(Plugin):
     dim: int  # D
     depth: int  # number of layers
     stride: int  # S / T, rounded up
+    ahead: int | None = None  # how many frames (of T) a frame hears ahead, at most; None: all of them
 
     def embed(self, feats: Seq) -> Seq:  # (B, S, F) -> (B, T, D)
         raise NotImplementedError
@@ -203,6 +206,7 @@ class Quantizer(Plugin):
 
 class Masking(Plugin):
     kind = "masking"
+    hides: ClassVar[bool] = True  # False: it masks nothing
 
     @dataclass(kw_only=True)
     class Config(Plugin.Config):
@@ -211,6 +215,10 @@ class Masking(Plugin):
     def forward(self, lengths: Tensor, size: int) -> Tensor:
         """(B,) -> bool (B, size) on the host, False on padding; every row that can hold a block has one."""
         raise NotImplementedError
+
+    def channels(self, x: Seq) -> Seq:
+        """Hide whole channels of what has been masked, (B, T, C) -> (B, T, C): none, unless a plugin does."""
+        return x
 
 
 class Augmentation(Plugin):
@@ -245,6 +253,7 @@ class Task(Plugin):
     """What the training loop trains: batches in, a loss out."""
 
     stages: tuple[int, ...] = ()  # steps at which other parameters begin to be trained
+    wants: tuple[str, ...] = ()  # what lines of the manifest have to give: "labels" of frames, "text"
 
     def enter(self, step: int) -> None:
         """Run before the first step of a process and before that of each stage: say which parameters are trained."""
@@ -261,6 +270,14 @@ class Task(Plugin):
         ]
 
 
+class Use(Enum):
+    """What an objective does with a part that can be left out."""
+
+    must = "must"
+    may = "may"
+    never = "never"
+
+
 class Objective(Task):
     """A whole SSL method: owns every trained part; `forward` reads like the paper's algorithm box.
 
@@ -269,6 +286,8 @@ class Objective(Task):
     """
 
     kind = "objective"
+    masks: Use = Use.must  # whether it asks `masking` for masks
+    mask_token: nn.Module  # Seq (B, T, C), mask (B, T) -> Seq (B, T, C); or override `fill`
 
     @dataclass(kw_only=True)
     class Config(Plugin.Config):
@@ -290,3 +309,12 @@ class Objective(Task):
         noisy = clean.x.clone()  # (B, S, F)
         noisy[rows, : some.x.size(1)] = some.x
         return clean, clean.replace(noisy)
+
+    def fill(self, x: Seq, mask: Tensor) -> Seq:
+        """Put what the method puts on masked frames: (B, T, C), bool (B, T) on the host -> (B, T, C)."""
+        filled: Seq = self.mask_token(x, mask)
+        return filled
+
+    def hide(self, x: Seq, mask: Tensor) -> Seq:
+        """What the encoder reads: `fill`, and whole channels hidden where the masking has it so."""
+        return self.masking.channels(self.fill(x, mask))

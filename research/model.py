@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
 
+from research import registry
 from research.config import Config, Data, Parallel, Train
-from research.contracts import Augmentation, Encoded, Encoder, Frontend, Objective, Parts, Seq
+from research.contracts import (
+    Augmentation,
+    Encoded,
+    Encoder,
+    Frontend,
+    Objective,
+    Parts,
+    Quantizer,
+    Seq,
+    Use,
+)
 from research.errors import HarkError
 from research.registry import build
 
@@ -84,13 +96,16 @@ def assemble(cfg: Config) -> Objective:
     """Build the whole model of a config, its weights drawn from `run.seed`."""
     torch.manual_seed(cfg.run.seed)
     frontend = build(cfg.frontend)
-    parts = Parts(
-        frontend=frontend,
-        encoder=build(cfg.encoder, dim_in=frontend.dim),
-        masking=build(cfg.masking),
-        quantizer=lambda dim_in: build(cfg.quantizer, dim_in=dim_in),
-    )
+    made: list[Quantizer] = []
+
+    def quantizer(dim_in: int) -> Quantizer:
+        made.append(build(cfg.quantizer, dim_in=dim_in))
+        return made[-1]
+
+    encoder = build(cfg.encoder, dim_in=frontend.dim)
+    parts = Parts(frontend=frontend, encoder=encoder, masking=build(cfg.masking), quantizer=quantizer)
     objective: Objective = build(cfg.objective, parts=parts)
+    check_use(cfg, objective.masks, Use.must if made else Use.never)
     return objective
 
 
@@ -106,6 +121,28 @@ def check(cfg: Config) -> Objective:
                 "frames in step with those of the clean signal: type augmentation=none, or leave that part out"
             )
         return assemble(cfg)
+
+
+def check_use(cfg: Config, masks: Use, quantizes: Use) -> None:
+    """HarkError for a part that the objective lacks, or that was chosen and would do nothing."""
+    name = registry.name_of(cfg.objective)
+    if masks is Use.must and not registry.class_of(cfg.masking).hides:
+        raise HarkError(
+            f"masking={registry.name_of(cfg.masking)}: objective={name} learns from masked frames; choose another"
+        )
+    for kind, use in {"masking": masks, "quantizer": quantizes}.items():
+        part = getattr(cfg, kind)
+        idle = part == default(kind) or type(part) is type(registry.config_of(kind, "none"))
+        if use is Use.never and not idle:
+            raise HarkError(
+                f"{kind}={registry.name_of(part)}: objective={name} does not use it, so it would change nothing; "
+                f"type {kind}=none"
+            )
+
+
+def default(kind: str) -> Any:
+    """Give the config that stands where nobody chose one."""
+    return next(registry.config_of(kind, choice[kind]) for choice in Config().defaults if kind in choice)
 
 
 def check_parallel(train: Train) -> None:

@@ -82,9 +82,14 @@ def find(kind: str, name: str) -> Any:
     return _classes[type(config_of(kind, name))]
 
 
+def class_of(config: Plugin.Config) -> Any:
+    """Give the class that a config is of."""
+    return _classes[type(config)]
+
+
 def build(config: Plugin.Config, **facts: Any) -> Any:
     """Make the object of a config: the only way from one to the other."""
-    return _classes[type(config)](config, **facts)
+    return class_of(config)(config, **facts)
 
 
 def outside() -> list[str]:

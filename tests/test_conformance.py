@@ -52,7 +52,7 @@ def test_hark_check_prints_every_rule_and_answers_0(capsys):
 
 
 def test_a_name_can_mean_plugins_of_several_kinds():
-    assert command.find("none") == [("quantizer", "none"), ("augmentation", "none")]
+    assert command.find("none") == [("quantizer", "none"), ("masking", "none"), ("augmentation", "none")]
     assert command.find("quantizer=none") == [("quantizer", "none")]
 
 

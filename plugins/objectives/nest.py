@@ -36,15 +36,12 @@ class NEST(Objective):
         r = self.encoder.stride
         clean, noisy = self.features(batch)  # (B, S, F)
         mask = self.masking(clean.lengths, clean.x.size(1))  # (B, S)
-        h = self.encoder(self.fill(noisy, mask)).last  # (B, T, D)
+        h = self.encoder(self.hide(noisy, mask)).last  # (B, T, D)
         hit = stack(mask[..., None].float(), r).mean(-1) > self.cfg.threshold  # (B, T)
         ids = self.quantizer(select(stack(clean.x, r), hit)).ids  # (M, G)
         loss = masked_ce(self.head(select(h.x, hit)), ids)
         masked = torch.tensor(float(mask.sum()))
         return loss.noting({"mask_ratio": Stat(masked, float(clean.lengths.sum()))})
-
-    def fill(self, feats: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
-        return self.mask_token(feats, mask)
 
 
 @register("best_rq")
@@ -64,8 +61,6 @@ class BestRQ(NEST):
         super().__init__(cfg, parts=parts)
         del self.mask_token
 
-    def fill(self, feats: Seq, mask: Tensor) -> Seq:
-        mask = mask.to(feats.x.device, non_blocking=True)
-        return feats.replace(
-            torch.where(mask[..., None], self.cfg.noise * torch.randn_like(feats.x), feats.x)
-        )
+    def fill(self, x: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
+        mask = mask.to(x.x.device, non_blocking=True)
+        return x.replace(torch.where(mask[..., None], self.cfg.noise * torch.randn_like(x.x), x.x))

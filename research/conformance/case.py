@@ -101,7 +101,9 @@ def signal(seconds: Sequence[float], rate: int, seed: int = 0) -> Seq:
 def speech(model: Objective, seconds: Sequence[float] = (1.2, 0.9, 0.7), seed: int = 0) -> Batch:
     """A batch for a model: the second row is noisy, every encoder frame has an offline label."""
     audio = signal(seconds, model.frontend.sample_rate, seed)
-    batch = Batch.clean(audio, labels=labels(model, audio, seed), ids=[str(i) for i in range(len(seconds))])
+    names = [str(i) for i in range(len(seconds))]
+    texts = ["ab", "b", "ca"][: len(seconds)] + ["a"] * (len(seconds) - 3)
+    batch = Batch.clean(audio, labels=labels(model, audio, seed), ids=names, texts=texts)
     if len(seconds) > 1:
         added = signal(seconds, model.frontend.sample_rate, seed + 1).x
         added[0], added[2:] = 0, 0
@@ -132,6 +134,7 @@ def part(batch: Batch, rows: list[int]) -> Batch:
         torch.tensor(kept, dtype=torch.long),
         labels=Seq(batch.labels.x[rows, : int(frames.max())], frames),
         ids=[batch.ids[row] for row in rows],
+        texts=[batch.texts[row] for row in rows],
     )
 
 

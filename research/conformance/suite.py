@@ -23,6 +23,7 @@ from research.conformance import (
 )
 from research.conformance.case import Case
 from research.conformance.rules import Result, Rule, judge
+from research.contracts import Masking
 
 EVERY = (common.builds_at_full_size, common.config_reads_back)
 MODEL = (
@@ -131,9 +132,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 def rules_for(kind: str, name: str) -> tuple[Rule, ...]:
     """Give the rules that a plugin has to keep."""
-    return (
-        (common.config_reads_back, common.refuses_to_build) if Case(kind, name).placeholder else RULES[kind]
-    )
+    case = Case(kind, name)
+    if case.placeholder:
+        return common.config_reads_back, common.refuses_to_build
+    if issubclass(case.cls, Masking) and not case.cls.hides:
+        return common.config_reads_back, masking.masks_are_on_the_host, masking.padding_is_never_masked
+    return RULES[kind]
 
 
 def hold(kind: str, name: str) -> Iterator[Result]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from plugins.objectives.nest import NEST
-from plugins.objectives.w2v_bert import Wav2Vec2
+from plugins.objectives.wav2vec2 import Wav2Vec2
 from research.contracts import Loss, Masking, Seq, Stat
 from research.nn.functional import masked_ce, select, stack
 from tests.broken import breaks

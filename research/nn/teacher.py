@@ -1,0 +1,31 @@
+"""A moving average of a network: whose outputs data2vec, DinoSR and their kin predict."""
+
+from copy import deepcopy
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Teacher(nn.Module, Generic[M]):
+    """A copy of a student that nothing trains, always in eval mode: call `self.model` under `torch.no_grad()`."""
+
+    model: M
+
+    def __init__(self, student: M) -> None:
+        super().__init__()
+        self.model = deepcopy(student).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Teacher[M]":  # noqa: FBT001, FBT002  torch's signature
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    @torch.no_grad()
+    def follow(self, student: M, keep: float) -> None:
+        """Move to `keep` * teacher + (1 - keep) * student; buffers are copied. Call it in `on_step_end`."""
+        torch._foreach_lerp_([*self.model.parameters()], [*student.parameters()], 1 - keep)
+        for buffer, moving in zip(self.model.buffers(), student.buffers(), strict=True):
+            buffer.copy_(moving)
