@@ -203,6 +203,12 @@ class Quantizer(Plugin):
     def forward(self, x: Tensor) -> Codes:  # (..., dim_in) -> ids (..., G)
         raise NotImplementedError
 
+    def refit(self) -> None:
+        """Begin anew where it is fitted rather than trained: from now on it reads other features.
+
+        An objective calls it in its `on_step_end`, which comes before the quantizer's own.
+        """
+
 
 class Masking(Plugin):
     kind = "masking"
@@ -254,6 +260,7 @@ class Task(Plugin):
 
     stages: tuple[int, ...] = ()  # steps at which other parameters begin to be trained
     wants: tuple[str, ...] = ()  # what lines of the manifest have to give: "labels" of frames, "text"
+    classes: int = 0  # that labels of frames are below, where it wants them
 
     def enter(self, step: int) -> None:
         """Run before the first step of a process and before that of each stage: say which parameters are trained."""
