@@ -51,11 +51,15 @@ COMMANDS = {
     "logs": Command("print what the jobs of runs wrote", "research.launch.sweep.status_command", "logs"),
     "cancel": Command("end the jobs of runs", "research.launch.sweep.status_command", "cancel"),
     "retry": Command("submit again what failed or was lost", "research.launch.sweep.status_command", "retry"),
+    "compare": Command(
+        "set configurations side by side, over seeds: gains, intervals, costs",
+        "research.analysis.compare_command",
+    ),
     "sync": Command("upload to W&B what is only on the disk", "research.launch.sync_command"),
-    "list": Command("name the plugins and recipes", "research.listing_command", "list", recipes=True),
+    "list": Command("name the plugins and recipes", "research.listing.listing_command", "list", recipes=True),
     "show": Command(
         "print what overrides resolve to, with the docstrings",
-        "research.listing_command",
+        "research.listing.listing_command",
         "show",
         recipes=True,
     ),
@@ -100,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if own := getattr(args, "config_dir", None):
         os.environ["HARK_CONFIG_DIR"] = str(Path(own).absolute())  # jobs inherit it
     sys.path.insert(0, str(Path.cwd()))  # so that $HARK_PLUGINS finds modules of the working folder
+    if named := os.environ.get("HARK_PLUGINS"):
+        files = [str(Path(word).absolute()) if word.endswith(".py") else word for word in named.split(",")]
+        os.environ["HARK_PLUGINS"] = ",".join(files)  # what this starts may stand in another folder
     try:
         return args.run(args) or 0
     except HarkError as error:
