@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from research import registry
-from research.config import Config, Data, Parallel, Train
+from research.config import Config, Data, Parallel, Streams, Train
 from research.contracts import (
     Augmentation,
     Encoded,
@@ -120,7 +120,13 @@ def check(cfg: Config) -> Objective:
                 f"augmentation ({type(augment).__name__}) changes the lengths of what is heard, but an objective needs "
                 "frames in step with those of the clean signal: type augmentation=none, or leave that part out"
             )
-        return assemble(cfg)
+        objective = assemble(cfg)
+        if isinstance(cfg.data, Streams) and "labels" in objective.wants:
+            raise HarkError(
+                "data=lhotse: has no labels of frames, for streams may cut and join what these count, and "
+                f"objective={registry.name_of(cfg.objective)} learns from them; type data=manifest"
+            )
+        return objective
 
 
 def check_use(cfg: Config, masks: Use, quantizes: Use) -> None:

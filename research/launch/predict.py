@@ -19,6 +19,7 @@ from research.model import check
 from research.registry import build
 from research.training import step as training
 from research.training.data import Fed
+from research.training.given import stand_in
 from research.training.optimizer import adamw
 from research.training.stats import StatBag
 
@@ -88,7 +89,7 @@ def predict(cfg: Config, rows: int, seconds: float, device: str = "cpu") -> Pred
 def run(cfg: Config, rows: int, seconds: float, live: Live) -> None:
     """Do the steps, and let `live` keep what the last of them need."""
     student = paper_student(cfg, live)
-    fed = feed(cfg, rows, seconds)
+    fed = feed(student, rows, seconds)
     bag = StatBag(META)
     with patch.object(training, "read_back", sound):
         training.train_step(student, fed, 0, bag, stop=False)
@@ -118,16 +119,18 @@ def paper_student(cfg: Config, live: Live) -> training.Student:
     return training.Student(task, task, augment, optimizer, Alone(cast("Any", None)), cfg)
 
 
-def feed(cfg: Config, rows: int, seconds: float) -> Iterator[Fed]:
+def feed(student: training.Student, rows: int, seconds: float) -> Iterator[Fed]:
     """The same batch without end: (rows, seconds * rate) without padding or values."""
-    size = round(seconds * cfg.data.sample_rate)
+    data = student.cfg.data
+    size = round(seconds * data.sample_rate)
     lengths = torch.full((rows,), size)
 
     def sound() -> Seq:
         return Seq(torch.empty(rows, size, device=META), lengths)  # (B, N)
 
     ids = [str(row) for row in range(rows)]
-    batch = Batch.clean(sound(), noise=sound() if cfg.data.noise else None, ids=ids)
+    batch = Batch.clean(sound(), noise=sound() if data.noise else None, ids=ids)
+    batch = stand_in(batch, student.task)
     while True:
         yield Fed(batch, rows * seconds, Stat(torch.zeros(())))
 

@@ -26,6 +26,7 @@ from research.errors import HarkError
 from research.launch.trial import full_batch
 from research.training import optimizer as optim
 from research.training.data import Fed
+from research.training.given import stand_in
 from research.training.loop import objective_of
 from research.training.memory import keep_freed_memory
 from research.training.stats import StatBag
@@ -161,7 +162,8 @@ def steps_of(student: Student, batches: Batches, steps: int) -> Answer:
     device = student.ranks.device
     bag, times = StatBag(device), []
     for step, (rows, seconds) in product(range(1 + steps), batches):
-        fed = Fed(full_batch(student.cfg, rows, seconds), rows * seconds, Stat(torch.tensor(0.0)))
+        batch = stand_in(full_batch(student.cfg, rows, seconds), student.task)
+        fed = Fed(batch, rows * seconds, Stat(torch.tensor(0.0)))
         begin = time.perf_counter()
         outcome = train_step(student, repeat(fed), step, bag, stop=False)
         if device.type == "cuda":

@@ -20,6 +20,7 @@ from research.data.summary import Summary, summarize
 from research.engine import bindings, pipeline
 from research.engine.gangs import Ranks
 from research.errors import HarkError
+from research.training.given import NOTHING, Given
 
 T = TypeVar("T")
 State = list[list[int]]  # where reading goes on, as far as the step does not say it: plain numbers
@@ -103,9 +104,10 @@ class Source(ABC):
 class Planned(Source):
     """`data=manifest`: every batch is known from the durations alone."""
 
-    def __init__(self, cfg: Training, ranks: Ranks) -> None:
+    def __init__(self, cfg: Training, ranks: Ranks, given: Given = NOTHING) -> None:
         super().__init__(cfg, ranks)
         data = cfg.data
+        self.given = given
         self.speech = self.open(data.train)
         self.held_out = self.open(data.valid) if data.valid else None
         durations = self.speech.durations
@@ -116,7 +118,9 @@ class Planned(Source):
 
     def open(self, paths: list[str]) -> Manifest:
         data = self.cfg.data
-        return one_by_one(self.ranks, lambda: manifest.load(paths, data, headers=data.headers))
+        found = one_by_one(self.ranks, lambda: manifest.load(paths, data, headers=data.headers))
+        self.given.check(found)
+        return found
 
     def train(self, step: int, state: State) -> Iterator[Fed]:
         loader = Loader(self.speech, self.noise, self.cfg.data, self.cfg.run.seed)
@@ -141,6 +145,8 @@ class Planned(Source):
 
     def label(self, loaded: Loaded, speech: Manifest) -> Loaded:
         """Add what the lines of `speech` say about the rows that were read."""
+        if loaded.batch is not None:
+            self.given.fill(loaded.batch, speech, loaded.rows)
         return loaded
 
     def summary(self) -> str | Table:

@@ -23,6 +23,7 @@ from research.model import assemble, check
 from research.registry import build
 from research.training import optimizer as optim
 from research.training.data import Planned, Source, State
+from research.training.given import NOTHING, Given
 from research.training.memory import keep_freed_memory, peak_mb
 from research.training.signals import PRUNED, StopFlag
 from research.training.stats import StatBag
@@ -39,23 +40,23 @@ def train(composed: Composed[Config], watch: Watch | None = None) -> int:
     Exit code 0, 128 + the signal that stopped it, or PRUNED when `watch` did.
     """
     cfg = composed.config
-    check(cfg)  # refuse an illegal combination before anything is touched
+    given = Given.of(check(cfg))  # refuse an illegal combination before anything is touched
     origins(cfg.init)
     with processes(cfg.run.device) as (ranks, flag), claim(composed, ranks) as path:
-        source = open_source(cfg, ranks)
+        source = open_source(cfg, ranks, given)
         objective = objective_of(cfg)
         if not steps(path / "checkpoints"):
             initialise(objective, cfg, path if ranks.rank == 0 else None)
         return Run(cfg, path, ranks, flag, task=objective, source=source, watch=watch).go()
 
 
-def open_source(cfg: Training, ranks: Ranks) -> Source:
-    """Open the data of a pretraining, all ranks together."""
+def open_source(cfg: Training, ranks: Ranks, given: Given = NOTHING) -> Source:
+    """Open the data of a pretraining, and what lines give beside audio, all ranks together."""
     if isinstance(cfg.data, Streams):
         from research.training.streamed import Streamed  # noqa: PLC0415  most runs read manifests
 
         return Streamed(cfg, ranks)
-    return Planned(cfg, ranks)
+    return Planned(cfg, ranks, given)
 
 
 @contextmanager

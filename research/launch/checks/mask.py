@@ -10,6 +10,7 @@ from research.contracts import Batch, Loss, Objective, Seq
 from research.launch.checks.job import Job, Said, objective_of, ok, refuse, warn
 from research.launch.checks.plan import plan_of
 from research.launch.paper import META, on_paper
+from research.training.given import stand_in
 from research.training.seeds import seed_all
 
 EMPTY_REFUSE = 0.1  # share of batches without a target: each is a micro-batch that teaches nothing
@@ -47,5 +48,6 @@ def mask(job: Job) -> Said:
 def targets(objective: Objective, lengths: NDArray[np.int64]) -> int:
     """Count the targets of a batch of these lengths, (B,) samples. Masks lie on the host, and so are real."""
     audio = torch.empty(len(lengths), int(lengths.max()), device=META)  # (B, N)
-    loss: Loss = objective(Batch.clean(Seq(audio, torch.from_numpy(lengths))))
+    batch = stand_in(Batch.clean(Seq(audio, torch.from_numpy(lengths))), objective)
+    loss: Loss = objective(batch)
     return loss.count
