@@ -3,8 +3,12 @@
 import importlib
 import os
 import pkgutil
+import sys
+import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -23,6 +27,7 @@ PARTS = (
     "augmentation",
 )  # what a model is made of
 KINDS = (*PARTS, "probe", "aggregation", "head", "criterion")
+MACHINERY = ("<frozen ", importlib.__file__, __file__)  # what stands between `load_plugins` and a plugin
 
 _classes: dict[type, type[Plugin]] = {}
 _names: dict[tuple[str, str], Any] = {}  # (kind, name) -> config
@@ -94,12 +99,31 @@ def build(config: Plugin.Config, **facts: Any) -> Any:
 
 def outside() -> list[str]:
     """Names of the modules that hold further plugins: the `hark.plugins` entry points, and $HARK_PLUGINS."""
-    points = [point.value for point in entry_points(group="hark.plugins")]
-    return points + [name for name in os.environ.get("HARK_PLUGINS", "").split(",") if name]
+    return [point.module for point in entry_points(group="hark.plugins")] + named()
+
+
+def named() -> list[str]:
+    """Names of the modules of $HARK_PLUGINS; a word may be a file: `some/mine.py` is the module `mine`."""
+    words = os.environ.get("HARK_PLUGINS", "").split(",")
+    return [module_of(Path(word)) if word.endswith(".py") else word for word in words if word]
+
+
+def module_of(file: Path) -> str:
+    """Let a file be imported by its name, from its folder; HarkError when it is not there, or another has the name."""
+    path = file.absolute()
+    if not path.is_file():
+        raise HarkError(f"HARK_PLUGINS={file}: no such file")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = find_spec(path.stem)
+    if spec is None or spec.origin is None or not path.samefile(spec.origin):
+        there = spec.origin if spec else "nothing"
+        raise HarkError(f"{file}: `import {path.stem}` gives {there}; call the file by another name")
+    return path.stem
 
 
 def load_plugins() -> None:
-    """Import plugins/*/*.py, and those outside."""
+    """Import plugins/*/*.py, and those outside; HarkError for a file of $HARK_PLUGINS that cannot be one."""
     import plugins  # noqa: PLC0415  the only place that knows the folder
 
     modules = [m.name for m in pkgutil.walk_packages(plugins.__path__, "plugins.") if not m.ispkg]
@@ -108,3 +132,17 @@ def load_plugins() -> None:
             importlib.import_module(module)
         except Exception as error:  # noqa: BLE001  a colleague's missing dependency must not stop this run
             broken[module] = error
+
+
+def skipped() -> list[str]:
+    """One line for each module that did not import: its name, where it stopped, and why."""
+    return [f"{module}{place(error)}: {type(error).__name__}: {error}" for module, error in broken.items()]
+
+
+def place(error: Exception) -> str:
+    """` (file:line)` of the plugin that did not import; nothing when there is no such module."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}:{error.lineno})"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(MACHINERY)]
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""

@@ -7,7 +7,7 @@ import pytest
 
 from research import registry
 from research.cli import main
-from research.listing import summary
+from research.listing.table import summary
 
 
 def test_help_imports_nothing_heavy():
@@ -91,7 +91,11 @@ def test_a_plugin_that_does_not_import_is_one_line_and_no_obstacle(tmp_path):
         [sys.executable, "-m", "research.cli", "list", "masking"],
         capture_output=True, text=True, check=True, env={"HARK_PLUGINS": "lame", "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
-    assert done.stderr == "hark: skipped plugin lame: ModuleNotFoundError: No module named 'no_such_module'\n"
+    place = f"{tmp_path}/lame.py:1"
+    assert (
+        done.stderr
+        == f"hark: skipped plugin lame ({place}): ModuleNotFoundError: No module named 'no_such_module'\n"
+    )
     assert "block" in done.stdout
 
 
@@ -102,3 +106,29 @@ def test_a_preset_is_listed_by_what_it_sets():
     )
     assert summary("encoder", "fastconformer_large") == "fastconformer with its defaults"
     assert summary("encoder", "fastconformer").startswith("Conformer behind")
+
+
+def test_a_file_is_a_plugin_wherever_it_lies(tmp_path):
+    code = "from dataclasses import dataclass\nfrom plugins.masking.block import Block\n"
+    code += "from research.registry import preset\npreset('mine_short', Block.Config(length=5))\n"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "short_blocks.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "research.cli", "list", "masking"], cwd=tmp_path,
+        capture_output=True, text=True, check=True, env={"HARK_PLUGINS": "own/short_blocks.py"},
+    )  # fmt: skip
+    assert "block with length=5" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [("nowhere.py", "nowhere.py: no such file"), ("colorsys.py", "call the file by another name")],
+)
+def test_a_file_that_cannot_be_a_plugin_is_refused(word, says, tmp_path, monkeypatch, capsys):
+    (tmp_path / "colorsys.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARK_PLUGINS", word)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["list", "masking"]) == 2
+    assert says in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 
 from research import registry, runs
 from research.errors import HarkError
-from research.launch.sweep.snapshot import environment, snapshot
+from research.launch.sweep.snapshot import environment, own_plugins, snapshot
 
 PLUGIN = "import my_layers\nWORD = 'first'\n"
 MAKE = """
@@ -84,8 +84,11 @@ def files(path):
     return {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
 
 
-def test_a_job_imports_the_snapshot_whatever_is_installed_or_edited(checkout, monkeypatch):
-    mine = {"HARK_PLUGINS": "my_objective", "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
+@pytest.mark.parametrize("word", ["my_objective", "my_objective.py"])
+def test_a_job_imports_the_snapshot_whatever_is_installed_or_edited(checkout, monkeypatch, word):
+    named = str(checkout / word) if word.endswith(".py") else word
+    mine = {"HARK_PLUGINS": named, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
+    monkeypatch.setattr(sys, "path", [*sys.path])
     made = runs.Path(python(MAKE, checkout, mine))
     commit = git(checkout, "rev-parse", "HEAD")
     assert made.parent == checkout / "runs" / "sweeps" / "code"
@@ -196,3 +199,14 @@ def test_the_environment_puts_the_snapshot_before_what_was_set(monkeypatch, tmp_
     }
     monkeypatch.setenv("HARK_PLUGINS", "mine")
     assert environment(tmp_path)["HARK_PLUGINS"] == "mine"
+
+
+def test_plugins_of_an_installed_package_are_found_by_their_entry_point(tmp_path, monkeypatch):
+    (tmp_path / "their_masks.py").write_text("")
+    info = tmp_path / "theirs-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[hark.plugins]\nmasks = their_masks\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "their_masks" in registry.outside()
+    assert ("their_masks", tmp_path / "their_masks.py") in own_plugins()  # no site-packages: jobs get a copy

@@ -32,8 +32,7 @@ def plugins(_job: Job) -> Said | None:
 
 
 def broken() -> str:
-    told = (f"{module}: {type(error).__name__}: {error}" for module, error in registry.broken.items())
-    return f"skipped: {'; '.join(told)}"
+    return f"skipped: {'; '.join(registry.skipped())}"
 
 
 def settings(job: Job) -> Said | None:

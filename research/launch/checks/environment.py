@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import torch
 
+from research import registry
 from research.launch.checks.job import Job, Said, ok, refuse, warn
 
 ANSWER = """
@@ -60,7 +61,7 @@ def told(process: Popen[str]) -> Said:
             f"hark does not import outside this folder ({why}); install it, or put its folder into PYTHONPATH"
         )
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    named = [module for module in os.environ.get("HARK_PLUGINS", "").split(",") if module in found["broken"]]
+    named = [module for module in registry.named() if module in found["broken"]]
     if named:
         return refuse(
             f"HARK_PLUGINS names {named[0]}, which a job cannot import ({found['broken'][named[0]]}); "

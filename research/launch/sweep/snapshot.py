@@ -49,7 +49,7 @@ def environment(path: Path) -> dict[str, str]:
         str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part
     ]
     found = {"PYTHONPATH": os.pathsep.join([str(path), *others]), "PYTHONSAFEPATH": "1"}
-    return found | {name: os.environ[name] for name in ("HARK_PLUGINS",) if name in os.environ}
+    return found | ({"HARK_PLUGINS": ",".join(named)} if (named := registry.named()) else {})
 
 
 def copy(files: dict[str, bytes], path: Path) -> None:

@@ -14,12 +14,12 @@ def add_show(sub: ArgumentParser) -> None:
 
 
 def run_list(args: Namespace) -> int:
-    from research.listing import list_plugins  # noqa: PLC0415
+    from research.listing.table import list_plugins  # noqa: PLC0415
 
     return list_plugins(args.kind)
 
 
 def run_show(args: Namespace) -> int:
-    from research.listing import show  # noqa: PLC0415
+    from research.listing.table import show  # noqa: PLC0415
 
     return show(args.overrides)

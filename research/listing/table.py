@@ -21,8 +21,8 @@ from research.model import check
 
 
 def warn_broken() -> None:
-    for module, error in registry.broken.items():
-        print(f"hark: skipped plugin {module}: {type(error).__name__}: {error}", file=sys.stderr)
+    for told in registry.skipped():
+        print(f"hark: skipped plugin {told}", file=sys.stderr)
 
 
 def list_plugins(kind: str | None) -> int:
