@@ -1,5 +1,7 @@
 from dataclasses import dataclass
 
+from research.nn.attention import Window
+from research.nn.causal import Convolutions
 from research.nn.conformer import ConformerEncoder
 from research.nn.subsampling import depthwise_striding
 from research.registry import preset, register
@@ -26,4 +28,16 @@ preset("fastconformer_large18", FastConformer.Config(dim=512, depth=18))
 preset("fastconformer_xlarge", FastConformer.Config(dim=1024, depth=24, bias=False, xscaling=False))
 preset(
     "fastconformer_xxlarge", FastConformer.Config(dim=1024, depth=42, kernel=5, bias=False, xscaling=False)
+)
+
+# Streaming, as the cache-aware models of arXiv 2312.17279: nothing ahead, or chunks of 14 frames (1.12 s)
+preset(
+    "fastconformer_tiny_causal",
+    FastConformer.Config(
+        dim=64, depth=2, heads=4, channels=32, context=(-1, 0), convolutions=Convolutions.causal
+    ),
+)
+preset(
+    "fastconformer_large_chunked",
+    FastConformer.Config(dim=512, context=(70, 13), window=Window.chunked, convolutions=Convolutions.causal),
 )

@@ -117,3 +117,25 @@ def frames_are_left_alone(case: Case) -> None:
     for what, one, other in (("embed", before, feats.x), ("context", kept, embedded.x)):
         if not identical(one, other):
             raise Broken(f"{what} writes into its input: copy before an operation in place")
+
+
+def frames_hear_no_further_than_they_say(case: Case) -> None:
+    """What comes more than `ahead` frames after a frame changes nothing at it, in any layer."""
+    encoder, dim = made(case)
+    if encoder.ahead is None:
+        return
+    depths, rows = range(encoder.depth + 1), encoder.ahead + 8
+    size = (rows + encoder.ahead + 2) * encoder.stride
+    feats = frames([size], dim)
+    ends = (torch.arange(rows) + 1 + encoder.ahead) * encoder.stride  # (B,) row t keeps what frame t may hear
+    later = torch.arange(size) >= ends[:, None]  # (B, S)
+    other = torch.where(later[..., None], 10 * frames([size], dim, seed=1).x, feats.x)  # (B, S, F)
+    plain = encoder(feats, depths).layers
+    changed = encoder(Seq(other, feats.lengths.expand(rows)), depths).layers
+    for depth in depths:
+        for t in range(rows):
+            if not close(changed[depth][t, : t + 1], plain[depth][0, : t + 1]):
+                raise Broken(
+                    f"layer {depth} of frame {t} or of one before it hears more than ahead = {encoder.ahead} frames "
+                    "after itself: count what attention and convolutions of all layers read, or say None"
+                )

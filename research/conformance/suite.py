@@ -63,6 +63,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         encoder.frames_ignore_padding,
         encoder.statistics_ignore_padding,
         encoder.frames_are_left_alone,
+        encoder.frames_hear_no_further_than_they_say,
         *MODEL,
     ),
     "frontend": (

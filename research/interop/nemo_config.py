@@ -9,7 +9,8 @@ from research.config import Config
 from research.contracts import Encoder, Frontend
 from research.errors import HarkError
 from research.interop.report import Entry, Fate
-from research.nn.attention import Positions
+from research.nn.attention import Positions, Window
+from research.nn.causal import Convolutions
 from research.nn.conformer import ConvNorm
 from research.nn.mel import Normalize
 
@@ -121,9 +122,13 @@ ENCODER: Rules = {
     "stochastic_depth_mode": Only("linear"),
     "stochastic_depth_start_layer": Only(1),
     "causal_downsampling": Only(False),
-    "conv_context_size": Only(None),
+    "conv_context_size": Take(
+        "convolutions", None, {None: Convolutions.centred, "causal": Convolutions.causal}.__getitem__
+    ),
     "conv_context_style": Only("regular"),
-    "att_context_style": Only("regular"),
+    "att_context_style": Take(
+        "window", "regular", {"regular": Window.sliding, "chunked_limited": Window.chunked}.__getitem__
+    ),
     "att_context_probs": Only(None),
     "att_chunk_context_size": Only(None),
     "untie_biases": Only(True),

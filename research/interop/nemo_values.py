@@ -8,7 +8,8 @@ from research import registry
 from research.config import Config
 from research.errors import HarkError
 from research.interop.nemo_config import TABLES, Only, Take, to_config
-from research.nn.attention import Positions
+from research.nn.attention import Positions, Window
+from research.nn.causal import Convolutions
 from research.nn.conformer import ConvNorm
 from research.nn.mel import Normalize
 
@@ -32,6 +33,10 @@ WORDS: dict[Any, Any] = {  # hark's values -> NeMo's, where they differ
     ConvNorm.batch: "batch_norm",
     ConvNorm.layer: "layer_norm",
     Positions.rel_pos: "rel_pos",
+    Window.sliding: "regular",
+    Window.chunked: "chunked_limited",
+    Convolutions.centred: None,
+    Convolutions.causal: "causal",
 }
 NEWER = ("conv_context_style", "att_chunk_context_size")  # options that NeMo before 3.0 does not take
 LOST = {  # hark's options that NeMo has not, and that no frame or target of a trained model depends on

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.contracts import Seq
+from research.errors import HarkError
 
 _FAR = -1e4  # as good as -inf for a softmax, but a row that sees nothing gives no NaN
 _CHUNK = 64  # frames: the least that local attention computes at once
@@ -20,6 +21,32 @@ class Positions(Enum):
     rel_pos = "rel_pos"  # learned products with sinusoids of the distance (Transformer-XL, arXiv 1901.02860)
     rope = "rope"  # rotated queries and keys (arXiv 2104.09864)
     none = "none"
+
+
+class Window(Enum):
+    """Which frames attention sees, of a context of `left` and `right` frames."""
+
+    sliding = "sliding"  # those next to each frame; with every layer, more lie ahead
+    chunked = (
+        "chunked"  # chunks of right + 1 frames see themselves and those before; layers add nothing ahead
+    )
+
+
+def last_seen(frame: int, right: int, window: Window) -> int:
+    """Give the last frame that a frame sees."""
+    return frame + right - (frame % (right + 1) if window is Window.chunked else 0)
+
+
+def refuse_context(context: tuple[int, int], window: Window) -> None:
+    """Raise HarkError for a context that no attention can have."""
+    left, right = context
+    if min(context) < -1:
+        raise HarkError(f"encoder.context={list(context)}: give two numbers of frames, -1 for all")
+    if window is Window.chunked and (right < 0 or max(left, 0) % (right + 1)):
+        raise HarkError(
+            f"encoder.context={list(context)}: a chunk is as many frames as the second number and one more, and the "
+            "first number is some of these or -1; give such as [70,13], or type encoder.window=sliding"
+        )
 
 
 def angles(positions: Tensor, dim: int) -> Tensor:
@@ -81,18 +108,19 @@ def windows(x: Tensor, before: int, chunk: int, after: int) -> Tensor:
     return x.unfold(1, before + chunk + after, chunk).transpose(2, 3).flatten(0, 1)
 
 
-def lay_out(x: Seq, left: int, right: int, positions: Positions, heads: int) -> Layout:
+def lay_out(
+    x: Seq, left: int, right: int, positions: Positions, heads: int, *, window: Window = Window.sliding
+) -> Layout:
     """Prepare attention over x (B, T, D), from `left` frames back to `right` frames ahead (-1: all)."""
     size, dim, device = x.x.size(1), x.x.size(2), x.x.device
-    chunk, before, after = size, 0, 0
-    if left >= 0 and right >= 0 and max(left + right, _CHUNK) < size:
-        chunk, before, after = max(left + right, _CHUNK), left, right
+    chunk, before, after = share(size, left, right, window)
     seen = windows(x.valid[..., None].float(), before, chunk, after).transpose(1, 2)  # (B', 1, K)
     if left >= 0 or right >= 0:
-        query = torch.arange(chunk, device=device)[:, None] + before  # (C, 1)
-        key = torch.arange(seen.size(2), device=device)  # (K,)
-        reach = query - key <= (left if left >= 0 else size)  # (C, K)
-        reach &= key - query <= (right if right >= 0 else size)
+        query = torch.arange(chunk, device=device)[:, None]  # (C, 1)
+        key = torch.arange(seen.size(2), device=device) - before  # (K,)
+        start = query - query % (right + 1) if window is Window.chunked else query  # (C, 1)
+        reach = start - key <= (left if left >= 0 else size)  # (C, K)
+        reach &= key - start <= (right if right >= 0 else size)
         seen = seen * reach  # (B', C, K)
     match positions:
         case Positions.rel_pos:
@@ -103,6 +131,16 @@ def lay_out(x: Seq, left: int, right: int, positions: Positions, heads: int) -> 
         case Positions.none:
             table = torch.empty(0, device=device)
     return Layout(chunk, before, after, ((1 - seen) * _FAR)[:, None], table)
+
+
+def share(size: int, left: int, right: int, window: Window) -> tuple[int, int, int]:
+    """Frames that local attention computes at once, and how many more it reads before and after these."""
+    chunk = max(left + right, _CHUNK)
+    if window is Window.chunked:
+        chunk += -chunk % (right + 1)  # whole chunks, so that nothing after them is seen
+    if left < 0 or right < 0 or chunk >= size:
+        return size, 0, 0
+    return chunk, left, 0 if window is Window.chunked else right
 
 
 class Attention(nn.Module):

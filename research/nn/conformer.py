@@ -12,7 +12,17 @@ from torch.utils.checkpoint import checkpoint
 
 from research.contracts import Encoded, Encoder, Seq
 from research.errors import HarkError
-from research.nn.attention import ATTENTION, Attention, Layout, Positions, lay_out
+from research.nn.attention import (
+    ATTENTION,
+    Attention,
+    Layout,
+    Positions,
+    Window,
+    last_seen,
+    lay_out,
+    refuse_context,
+)
+from research.nn.causal import Convolutions, furthest
 from research.nn.dropout import Dropout
 from research.nn.norm import BatchNorm, GroupNorm, LayerNorm, recomputing, update_running
 
@@ -42,8 +52,9 @@ class Convolution(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(cfg.dim)
         self.gate = nn.Linear(cfg.dim, 2 * cfg.dim, bias=cfg.bias)
+        padding = (0, cfg.convolutions.padding(cfg.kernel))
         self.depthwise = nn.Conv2d(
-            cfg.dim, cfg.dim, (1, cfg.kernel), padding=(0, cfg.kernel // 2), groups=cfg.dim, bias=cfg.bias
+            cfg.dim, cfg.dim, (1, cfg.kernel), padding=padding, groups=cfg.dim, bias=cfg.bias
         )
         self.inner_norm = conv_norm(cfg)
         self.out = nn.Linear(cfg.dim, cfg.dim, bias=cfg.bias)
@@ -52,7 +63,7 @@ class Convolution(nn.Module):
         """(B, T, D), bool (B, T) -> (B, T, D)."""
         x = F.glu(self.gate(self.norm(x))) * valid[..., None]
         x = x.transpose(1, 2)[:, :, None]  # (B, D, 1, T): a view that is channels-last
-        x = self.depthwise(x)[:, :, 0].transpose(1, 2)  # (B, T, D)
+        x = self.depthwise(x)[:, :, 0, : x.size(3)].transpose(1, 2)  # (B, T, D)
         return self.out(F.silu(self.inner_norm(x, valid)))
 
 
@@ -118,7 +129,10 @@ def block(cfg: "ConformerEncoder.Config", layer_drop: float) -> Block:
 
 
 class ConformerEncoder(Encoder):
-    """Conformer blocks; subclasses set `subsampling`, a module Seq (B, S, F) -> Seq (B, T, D)."""
+    """Conformer blocks; subclasses set `subsampling`, a module Seq (B, S, F) -> Seq (B, T, D).
+
+    Subsampling reads nothing after the `stride` frames that become one: what is heard ahead, the blocks hear.
+    """
 
     example = ("encoder.dim=64", "encoder.depth=2", "encoder.heads=4", "encoder.channels=32")
     subsampling: nn.Module
@@ -134,6 +148,8 @@ class ConformerEncoder(Encoder):
         channels: int = 256  # of the subsampling convolutions
         positions: Positions = Positions.rel_pos
         context: tuple[int, int] = (-1, -1)  # frames that attention sees to the left and right; -1: all
+        window: Window = Window.sliding
+        convolutions: Convolutions = Convolutions.centred  # those in the blocks
         bias: bool = True  # in feed-forward, attention and convolution modules
         xscaling: bool = True  # multiply what the first block reads by sqrt(dim)
         conv_norm: ConvNorm = ConvNorm.batch
@@ -149,6 +165,7 @@ class ConformerEncoder(Encoder):
         super().__init__()
         refuse(cfg)
         self.cfg, self.dim, self.depth, self.stride = cfg, cfg.dim, cfg.depth, cfg.stride
+        self.ahead = ahead(cfg)
         self.dropout_pre, self.dropout_emb = Dropout(cfg.dropout_pre), Dropout(cfg.dropout_emb)
         drops = [cfg.layer_drop * i / max(1, cfg.depth - 1) for i in range(cfg.depth)]
         self.layers = nn.ModuleList(block(cfg, drop) for drop in drops)
@@ -159,7 +176,7 @@ class ConformerEncoder(Encoder):
 
     def context(self, x: Seq, layers: Sequence[int] = ()) -> Encoded:
         cfg, valid = self.cfg, x.valid
-        layout = lay_out(x, *cfg.context, cfg.positions, cfg.heads)
+        layout = lay_out(x, *cfg.context, cfg.positions, cfg.heads, window=cfg.window)
         if cfg.positions is Positions.rel_pos:
             layout.table = self.dropout_emb(layout.table)
         y = x.x.float()  # the residual stream is fp32 under any autocast
@@ -184,6 +201,15 @@ def first_and_again() -> tuple[AbstractContextManager[None], AbstractContextMana
     return nullcontext(), recomputing()
 
 
+def ahead(cfg: ConformerEncoder.Config) -> int | None:
+    """How many frames the encoder hears ahead; None: all, for attention or a norm over time sees them."""
+    right = cfg.context[1]
+    if right < 0 or cfg.conv_norm is ConvNorm.group:
+        return None
+    taps = cfg.convolutions.ahead(cfg.kernel)
+    return furthest(lambda frame: last_seen(frame + taps, right, cfg.window), cfg.depth, right + 1)
+
+
 def refuse(cfg: ConformerEncoder.Config) -> None:
     """Raise HarkError for settings that no encoder can have."""
     head = cfg.dim // cfg.heads
@@ -197,8 +223,7 @@ def refuse(cfg: ConformerEncoder.Config) -> None:
         raise HarkError(f"encoder.kernel={cfg.kernel}: must be odd, to reach as far left as right")
     if cfg.stride not in (2, 4, 8):
         raise HarkError(f"encoder.stride={cfg.stride}: choose 2, 4 or 8")
-    if min(cfg.context) < -1:
-        raise HarkError(f"encoder.context={list(cfg.context)}: give two numbers of frames, -1 for all")
+    refuse_context(cfg.context, cfg.window)
     if cfg.conv_norm is ConvNorm.group and cfg.dim % cfg.groups:
         raise HarkError(
             f"encoder.groups={cfg.groups}: does not divide encoder.dim={cfg.dim}; choose a divisor"

@@ -116,6 +116,15 @@ class ScalesWhatItEmbedded(FastConformer):
         return super().context(x, layers)
 
 
+@breaks("frames_hear_no_further_than_they_say")
+class SaysItHearsLittle(FastConformer):
+    """Its attention sees everything."""
+
+    def __init__(self, cfg, *, dim_in):
+        super().__init__(cfg, dim_in=dim_in)
+        self.ahead = 2
+
+
 @breaks("forward_moves_no_state")
 class CountsBatches(FastConformer):
     """Torch's batch norm, which moves with every forward and counts padding."""
