@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from research.contracts import Masking
-from research.registry import register
+from research.registry import preset, register
 
 
 @register("block")
@@ -32,6 +32,9 @@ class Block(Masking):
         start = ((draw < self.cfg.prob) | luckiest) & possible  # (B, S)
         padded = F.pad(start.float(), (self.cfg.length - 1, 0))  # (B, S + length - 1)
         return F.max_pool1d(padded[:, None], self.cfg.length, stride=1)[:, 0].bool()  # (B, S)
+
+
+preset("random", Block.Config(prob=0.15, length=1))  # each frame by itself
 
 
 @register("grid_block")

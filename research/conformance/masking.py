@@ -5,7 +5,7 @@ from torch import Tensor
 
 from research.conformance.case import Case
 from research.conformance.rules import Broken
-from research.contracts import Masking
+from research.contracts import Masking, Seq
 from research.training.seeds import seed_all
 
 SIZES = (1, 2, 7, 8, 9, 31, 40, 63, 64, 65, 120, 400)
@@ -65,3 +65,32 @@ def seed_decides_the_mask(case: Case) -> None:
         raise Broken("the same seed gives two masks: draw from torch's default generator only")
     if torch.equal(first, other):
         raise Broken("two seeds give the same mask: draw from torch's default generator")
+
+
+def channels_are_hidden_whole(case: Case) -> None:
+    """`channels` changes whole channels of a row or nothing, to one value, by the seed alone; padding and input stay."""
+    masking: Masking = case.plugin()
+    source = torch.Generator().manual_seed(0)
+    x = Seq(torch.randn(8, 30, 128, generator=source), torch.tensor([30, 20, 7, 1, 30, 30, 0, 30]))
+    before = x.x.clone()
+    outs = []
+    for seed in (0, 0, 1):
+        seed_all("channels", seed)
+        outs.append(masking.channels(x))
+    out = outs[0]
+    if not torch.equal(x.x, before):
+        raise Broken("channels writes into its input: give a new tensor")
+    if out.x.shape != before.shape or out.x.dtype != before.dtype or not torch.equal(out.lengths, x.lengths):
+        raise Broken("channels gives another shape, dtype or other lengths: hide values, cut nothing")
+    changed = out.x != before  # (B, T, C)
+    if changed[~x.valid].any():
+        raise Broken("channels changes frames past the end of a row")
+    hidden = changed.any(1, keepdim=True)  # (B, 1, C)
+    if (changed != hidden & x.valid[..., None]).any():
+        raise Broken("a channel is hidden in some frames of a row and not in others: that is the mask's work")
+    if changed.any() and out.x[changed].unique().numel() > 1:
+        raise Broken("hidden channels hold several values: something of what is hidden could shine through")
+    if not torch.equal(outs[0].x, outs[1].x):
+        raise Broken("the same seed hides other channels: draw from torch's default generator only")
+    if changed.any() and torch.equal(outs[0].x, outs[2].x):
+        raise Broken("two seeds hide the same channels: draw them from torch's default generator, every time")

@@ -88,6 +88,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         masking.padding_is_never_masked,
         masking.rows_that_can_be_masked_are,
         masking.seed_decides_the_mask,
+        masking.channels_are_hidden_whole,
     ),
     "augmentation": (
         *EVERY,

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from plugins.augmentations.speaker_noise import SpeakerNoise
 from plugins.augmentations.speed import Speed
 from plugins.masking.block import Block
+from plugins.masking.channel import Channel
 from plugins.probes.phone_frames import PhoneFrames
 from research.contracts import Augmentation, Masking
 from research.downstream import Answers, Features
@@ -76,6 +77,39 @@ class SeedsItself(Block):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return super().forward(lengths, size)
+
+
+@breaks("channels_are_hidden_whole__frames")
+class HidesMaskedFramesOnly(Channel):
+    def channels(self, x):
+        out = super().channels(x)
+        late = torch.arange(x.x.size(1)) >= 5
+        return out.replace(torch.where(late[:, None], x.x, out.x))
+
+
+@breaks("channels_are_hidden_whole__padding")
+class HidesPadding(Channel):
+    def channels(self, x):
+        return super().channels(replace(x, lengths=torch.full_like(x.lengths, x.x.size(1))))
+
+
+@breaks("channels_are_hidden_whole__value")
+class DampsChannels(Channel):
+    def channels(self, x):
+        return x.replace(0.9 * super().channels(x).x + 0.1 * x.x)
+
+
+@breaks("channels_are_hidden_whole__same")
+class HidesTheSameChannels(Channel):
+    def channels(self, x):
+        return x.replace(torch.where((torch.arange(x.x.size(2)) < 10) & x.valid[..., None], 0.0, x.x))
+
+
+@breaks("channels_are_hidden_whole__input")
+class HidesInPlace(Channel):
+    def channels(self, x):
+        x.x.copy_(super().channels(x).x)
+        return x
 
 
 @breaks("clean_signal_is_left_alone__audio")
