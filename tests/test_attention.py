@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from research.contracts import Seq
-from research.nn.attention import ATTENTION, Positions, angles, lay_out, rotate, sinusoids, skew
+from research.nn.attention import ATTENTION, Positions, angles, lay_out, rotate, sinusoids, skew, slopes
 
 CONTEXTS = [(-1, -1), (3, 2), (0, 0), (70, 5), (4, -1), (-1, 0)]
 
@@ -41,6 +41,8 @@ def brute_force(module, x, length, context, positions):
         if positions is Positions.rel_pos:
             far = module.distance(sinusoids(i - torch.arange(left, right), dim)).unflatten(-1, (heads, size))
             scores = scores + torch.einsum("hd,khd->hk", q[i] + module.distance_bias, far)
+        if positions is Positions.alibi:
+            scores = scores - (i - torch.arange(left, right)).abs() * slopes(heads)[:, None] * size**0.5
         weights = (scores / size**0.5).softmax(-1)
         rows.append(torch.einsum("hk,khd->hd", weights, v[left:right]).flatten())
     return module.out(torch.stack(rows))
@@ -90,6 +92,14 @@ def test_rotation_sees_distances_only():
 
     torch.testing.assert_close(score(5, 2), score(105, 102), rtol=1e-4, atol=1e-4)
     assert not torch.isclose(score(5, 2), score(5, 3), atol=1e-3)
+
+
+def test_slopes_are_the_papers():
+    """Section 3 gives those of 8 heads; the text after it says what 12 heads get."""
+    assert slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
+    assert slopes(1).tolist() == [2.0**-8]
+    sixteen = [2 ** (-i / 2) for i in range(1, 17)]
+    torch.testing.assert_close(slopes(12), torch.tensor(sixteen[1::2] + sixteen[:8:2]))
 
 
 @pytest.mark.parametrize("context", CONTEXTS)

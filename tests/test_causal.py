@@ -8,7 +8,7 @@ import torch
 from research import registry
 from research.contracts import Seq
 from research.errors import HarkError
-from research.nn.attention import Window
+from research.nn.attention import Positions, Window
 from research.nn.causal import Convolutions, furthest
 from research.nn.conformer import ConvNorm
 
@@ -58,6 +58,32 @@ def test_conformers_hear_as_far_as_they_say(name, stride, sees, ahead):
     model = encoder(name, stride=stride, kernel=5, channels=8, **changes)
     assert model.ahead == ahead
     assert heard(model, 17) == ahead
+
+
+@pytest.mark.parametrize("positions", list(Positions))
+@pytest.mark.parametrize(
+    ("sees", "layers", "ahead"),
+    [
+        (((-1, 0), Window.sliding, CAUSAL), 2, 0),
+        (((5, 2), Window.sliding, CAUSAL), 1, 4),
+        (((5, 2), Window.sliding, CENTRED), 2, 6),
+        (((6, 2), Window.chunked, CAUSAL), 0, 2),
+        (((6, 2), Window.chunked, CENTRED), 1, 3),
+    ],
+)
+def test_transformers_hear_as_far_as_they_say(positions, sees, layers, ahead):
+    context, window, convolutions = sees
+    model = encoder(
+        "transformer_tiny",
+        position_kernel=4,  # reads one frame ahead
+        position_layers=layers,
+        positions=positions,
+        context=context,
+        window=window,
+        convolutions=convolutions,
+    )
+    assert model.ahead == ahead
+    assert heard(model, 14) == ahead
 
 
 @pytest.mark.parametrize("size", [63, 150])

@@ -154,7 +154,11 @@ def test_frontends_and_encoders_go_together(choices):
     [
         ("encoder.heads=5", "encoder.heads=5: does not divide encoder.dim=64"),
         ("encoder.position_groups=5", "encoder.position_groups=5: does not divide"),
-        ("encoder.position_layers=0", "at least 1"),
+        ("encoder.position_layers=-1", "at least 0"),
+        ("encoder.context=[5,2] encoder.window=chunked", "chunk"),
+        ("encoder.buckets=32 encoder.positions=alibi", "encoder.buckets=32: is for whole"),
+        ("encoder.buckets=32 encoder.context=[5,5]", "encoder.buckets=32: is for whole"),
+        ("encoder.dim=20 encoder.positions=rope", "encoder.heads=4: rope turns pairs"),
         ("encoder.buckets=30", "encoder.buckets=30: choose a multiple of 4"),
         ("encoder.layer_drop=1.0", "encoder.layer_drop=1.0: choose a share"),
         ("frontend.strides=[5,2]", r"frontend.strides=\[5, 2\]: give one stride for each"),
@@ -164,4 +168,4 @@ def test_frontends_and_encoders_go_together(choices):
 )
 def test_settings_that_cannot_be_are_refused(override, says):
     with pytest.raises(HarkError, match=says):
-        check(Case("frontend", "conv_wave").config(override))
+        check(Case("frontend", "conv_wave").config(*override.split()))

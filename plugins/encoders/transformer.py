@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,8 @@ from torch.utils.checkpoint import checkpoint
 
 from research.contracts import Encoded, Encoder, Seq
 from research.errors import HarkError
-from research.nn.attention import Attention, Layout, Positions, lay_out
+from research.nn.attention import ATTENTION, Layout, Positions, Window, last_seen, lay_out, refuse_context
+from research.nn.causal import Convolutions, furthest
 from research.nn.dropout import Dropout
 from research.nn.transformer import Block, Distances, GatedAttention, NormOrder, PositionConv, PositionNorm
 from research.registry import preset, register
@@ -40,8 +41,12 @@ class Transformer(Encoder):
         order: NormOrder = NormOrder.post
         position_kernel: int = 128  # frames
         position_groups: int = 16
-        position_layers: int = 1  # convolutions in a row
+        position_layers: int = 1  # convolutions in a row; 0: none
         position_norm: PositionNorm = PositionNorm.weight
+        convolutions: Convolutions = Convolutions.centred  # those of the positions
+        positions: Positions = Positions.none  # that attention has besides
+        context: tuple[int, int] = (-1, -1)  # frames that attention sees to the left and right; -1: all
+        window: Window = Window.sliding
         buckets: int = (
             0  # of distances that bias attention, gated (arXiv 2110.13900); 0: attention has no bias
         )
@@ -57,11 +62,14 @@ class Transformer(Encoder):
         super().__init__()
         refuse(cfg)
         self.cfg, self.dim, self.depth, self.stride = cfg, cfg.dim, cfg.depth, 1
+        self.ahead = ahead(cfg)
         self.embed_norm = nn.LayerNorm(dim_in)
         self.projection = nn.Linear(dim_in, cfg.dim)
         self.dropout_embed, self.dropout = Dropout(cfg.dropout_embed), Dropout(cfg.dropout)
         self.positions = nn.ModuleList(
-            PositionConv(cfg.dim, cfg.position_kernel, cfg.position_groups, cfg.position_norm)
+            PositionConv(
+                cfg.dim, cfg.position_kernel, cfg.position_groups, cfg.position_norm, cfg.convolutions
+            )
             for _ in range(cfg.position_layers)
         )
         self.norm = nn.LayerNorm(cfg.dim)  # order=post: of what the first block reads; pre: after the last
@@ -70,7 +78,7 @@ class Transformer(Encoder):
         self.layers = nn.ModuleList(self.block(cfg) for _ in range(cfg.depth))
 
     def block(self, cfg: Config) -> Block:
-        kind = GatedAttention if cfg.buckets else Attention
+        kind = GatedAttention if cfg.buckets else ATTENTION[cfg.positions]
         return Block(
             kind(cfg.dim, cfg.heads, bias=True, dropout=cfg.dropout_att),
             cfg.dim,
@@ -85,15 +93,16 @@ class Transformer(Encoder):
         return feats.replace(self.dropout_embed(self.projection(self.embed_norm(feats.x))))
 
     def context(self, x: Seq, layers: Sequence[int] = ()) -> Encoded:
-        layout = lay_out(x, -1, -1, Positions.none, self.cfg.heads)
-        if self.cfg.buckets:
+        cfg = self.cfg
+        layout = lay_out(x, *cfg.context, cfg.positions, cfg.heads, window=cfg.window)
+        if cfg.buckets:
             layout.table = self.distances(x.x.size(1))  # (H, T, T)
         y = self.dropout(self.place(x))
         states = [y]
         for layer in self.layers:
             y = self.run(layer, y, layout)
             states.append(y)
-        if self.cfg.order is NormOrder.pre:
+        if cfg.order is NormOrder.pre:
             states[-1] = self.norm(states[-1])
         return Encoded(x.replace(states[-1]), [states[depth] for depth in layers])
 
@@ -102,13 +111,22 @@ class Transformer(Encoder):
         y = positions = x.x.float()
         for convolution in self.positions:
             positions = convolution(positions, x.valid)
-        y = y + positions
+        y = y + positions if self.positions else y
         return self.norm(y) if self.cfg.order is NormOrder.post else y
 
     def run(self, layer: nn.Module, x: Tensor, layout: Layout) -> Tensor:
         if not (self.cfg.checkpoint_layers and torch.is_grad_enabled()):
             return layer(x, layout)
         return checkpoint(layer, x, layout, use_reentrant=False)
+
+
+def ahead(cfg: Transformer.Config) -> int | None:
+    """How many frames the encoder hears ahead; None: all."""
+    right = cfg.context[1]
+    if right < 0:
+        return None
+    attended = furthest(lambda frame: last_seen(frame, right, cfg.window), cfg.depth, right + 1)
+    return attended + cfg.position_layers * cfg.convolutions.ahead(cfg.position_kernel)
 
 
 def refuse(cfg: Transformer.Config) -> None:
@@ -118,8 +136,15 @@ def refuse(cfg: Transformer.Config) -> None:
             raise HarkError(
                 f"encoder.{key}={getattr(cfg, key)}: does not divide encoder.dim={cfg.dim}; choose a divisor"
             )
-    if cfg.depth < 1 or cfg.position_layers < 1:
-        raise HarkError("encoder.depth and encoder.position_layers are at least 1")
+    if cfg.depth < 1 or cfg.position_layers < 0:
+        raise HarkError("encoder.depth is at least 1, encoder.position_layers at least 0")
+    if cfg.positions is Positions.rope and cfg.dim // cfg.heads % 2:
+        raise HarkError(f"encoder.heads={cfg.heads}: rope turns pairs, and heads are odd; choose others")
+    refuse_context(cfg.context, cfg.window)
+    if cfg.buckets and (cfg.positions is not Positions.none or max(cfg.context) >= 0):
+        raise HarkError(
+            f"encoder.buckets={cfg.buckets}: is for whole context and encoder.positions=none; type encoder.buckets=0"
+        )
     if cfg.buckets and (cfg.buckets % 4 or cfg.max_distance <= cfg.buckets // 4):
         raise HarkError(
             f"encoder.buckets={cfg.buckets}: choose a multiple of 4, and encoder.max_distance above a quarter of it"
@@ -129,39 +154,18 @@ def refuse(cfg: Transformer.Config) -> None:
             raise HarkError(f"encoder.{key}={getattr(cfg, key)}: choose a share from 0 to below 1")
 
 
-preset(
-    "transformer_tiny",
-    Transformer.Config(dim=64, depth=2, heads=4, ff_dim=128, position_kernel=16, position_groups=4),
+tiny = Transformer.Config(dim=64, depth=2, heads=4, ff_dim=128, position_kernel=16, position_groups=4)
+large = Transformer.Config(dim=1024, depth=24, heads=16, ff_dim=4096, order=NormOrder.pre, layer_drop=0.2)
+data2vec = Transformer.Config(
+    position_kernel=19, position_layers=5, position_norm=PositionNorm.layer, dropout_embed=0.0
 )
+preset("transformer_tiny", tiny)
+preset("transformer_tiny_causal", replace(tiny, convolutions=Convolutions.causal, context=(-1, 0)))
 preset("transformer_base", Transformer.Config())
-preset(
-    "transformer_large",
-    Transformer.Config(dim=1024, depth=24, heads=16, ff_dim=4096, order=NormOrder.pre, layer_drop=0.2),
-)
+preset("transformer_large", large)
+preset("transformer_rope", Transformer.Config(position_layers=0, positions=Positions.rope))
+preset("transformer_alibi", Transformer.Config(position_layers=0, positions=Positions.alibi))
 preset("wavlm_base", Transformer.Config(buckets=320))
-preset(
-    "wavlm_large",
-    Transformer.Config(
-        dim=1024, depth=24, heads=16, ff_dim=4096, order=NormOrder.pre, buckets=320, layer_drop=0.0
-    ),
-)
-preset(
-    "data2vec_base",
-    Transformer.Config(
-        position_kernel=19, position_layers=5, position_norm=PositionNorm.layer, dropout_embed=0.0
-    ),
-)
-preset(
-    "data2vec_large",
-    Transformer.Config(
-        dim=1024,
-        depth=24,
-        heads=16,
-        ff_dim=4096,
-        position_kernel=19,
-        position_layers=5,
-        position_norm=PositionNorm.layer,
-        dropout_embed=0.0,
-        layer_drop=0.0,
-    ),
-)
+preset("wavlm_large", replace(large, buckets=320, layer_drop=0.0))
+preset("data2vec_base", data2vec)
+preset("data2vec_large", replace(data2vec, dim=1024, depth=24, heads=16, ff_dim=4096, layer_drop=0.0))

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from research.errors import HarkError
-from research.interop.huggingface.options import Dialect, Option
+from research.interop.huggingface.options import Dialect, Option, some
 from research.interop.rename import Table
 from research.nn.transformer import NormOrder, PositionNorm
 from research.nn.wave import FeatureNorm
@@ -55,7 +55,7 @@ OPTIONS = {
     "num_encoder_attn_heads": Option("encoder.heads", 12),
     "ffn_inner_dim": Option("encoder.ff_dim", 3072),
     "norm_order": Option("encoder.order", "POST", *one_of(ORDERS)),
-    "pos_encoder_depth": Option("encoder.position_layers", 1),
+    "pos_encoder_depth": Option("encoder.position_layers", 1, some, some),
     "position_kernel": Option("encoder.position_kernel", 128),  # pos_conv_kernel_size, of one layer
     "num_pos_conv_groups": Option("encoder.position_groups", 16),
     "first_pass_dropout_p": Option("encoder.dropout_embed", 0.0),

@@ -1,4 +1,4 @@
-"""Multi-head self-attention on padded sequences: relative, rotary or no positions; whole or local context."""
+"""Multi-head self-attention on padded sequences: positions of several kinds or none; whole or local context."""
 
 import math
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Positions(Enum):
 
     rel_pos = "rel_pos"  # learned products with sinusoids of the distance (Transformer-XL, arXiv 1901.02860)
     rope = "rope"  # rotated queries and keys (arXiv 2104.09864)
+    alibi = "alibi"  # scores fall with distance, to both sides alike (arXiv 2108.12409)
     none = "none"
 
 
@@ -68,6 +69,16 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
+def slopes(heads: int) -> Tensor:
+    """How fast the scores of each head fall per frame: 2 ^ (-8 / H) and its powers (arXiv 2108.12409, section 3).
+
+    Where H is no power of two, every other one of twice as many heads follows those of the power below: (H,).
+    """
+    whole = 1 << (heads.bit_length() - 1)
+    steps = [i + 1.0 for i in range(whole)] + [i + 0.5 for i in range(heads - whole)]
+    return torch.exp2(torch.tensor(steps) * (-8 / whole))
+
+
 def skew(scores: Tensor, keys: int) -> Tensor:
     """Scores by distance -> scores by key: (..., C, C + K) -> (..., C, K), a view.
 
@@ -89,7 +100,9 @@ class Layout:
     before: int
     after: int
     bias: Tensor  # (B', 1, 1 or C, K): 0 where a query may look, else far below
-    table: Tensor  # (C + K, D) sinusoids of the distances, or (T, Dh / 2) angles for rotary positions
+    table: (
+        Tensor  # (C + K, D) sinusoids of the distances, (T, Dh / 2) angles to rotate by, or (H, C, K) biases
+    )
 
     def queries(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B', C, D)."""
@@ -128,6 +141,10 @@ def lay_out(
             table = sinusoids(torch.arange(far, -chunk - after - 1, -1, device=device), dim)  # (C + K, D)
         case Positions.rope:
             table = angles(torch.arange(size, device=device), dim // heads)  # (T, Dh / 2)
+        case Positions.alibi:
+            offsets = torch.arange(seen.size(-1), device=device) - before  # (K,)
+            distance = (offsets - torch.arange(chunk, device=device)[:, None]).abs()  # (C, K)
+            table = slopes(heads).to(device, non_blocking=True)[:, None, None] * -distance  # (H, C, K)
         case Positions.none:
             table = torch.empty(0, device=device)
     return Layout(chunk, before, after, ((1 - seen) * _FAR)[:, None], table)
@@ -200,8 +217,16 @@ class RelativeAttention(Attention):
         return self.weigh(q + self.content_bias[:, None].to(q.dtype), k, v, bias)
 
 
+class BiasedAttention(Attention):
+    """Self-attention with a bias by distance, the same for all queries."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+        return self.weigh(q, k, v, layout.table + layout.bias)
+
+
 ATTENTION: dict[Positions, type[Attention]] = {
     Positions.rel_pos: RelativeAttention,
     Positions.rope: RotaryAttention,
+    Positions.alibi: BiasedAttention,
     Positions.none: Attention,
 }

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.nn.attention import Attention, Layout
+from research.nn.causal import Convolutions
 from research.nn.dropout import Dropout
 
 
@@ -28,10 +29,17 @@ class PositionNorm(Enum):
 class PositionConv(nn.Module):
     """Positions from what surrounds a frame, zeros outside: grouped convolution, GELU (arXiv 2006.11477, section 2)."""
 
-    def __init__(self, dim: int, kernel: int, groups: int, norm: PositionNorm) -> None:
+    def __init__(
+        self,
+        dim: int,
+        kernel: int,
+        groups: int,
+        norm: PositionNorm,
+        reads: Convolutions = Convolutions.centred,
+    ) -> None:
         super().__init__()
         self.norm = norm
-        self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups)
+        self.conv = nn.Conv1d(dim, dim, kernel, padding=reads.padding(kernel), groups=groups)
         nn.init.normal_(self.conv.weight, std=math.sqrt(4 / (kernel * dim)))
         self.conv.bias = nn.Parameter(torch.zeros(dim))
         if norm is PositionNorm.weight:
@@ -45,7 +53,7 @@ class PositionConv(nn.Module):
         inside = (x * valid[..., None]).transpose(1, 2)  # (B, D, T)
         y = F.conv1d(
             inside, weight, self.conv.bias, padding=self.conv.padding, groups=self.conv.groups
-        )  # (B, D, T), or T + 1 where the kernel is even
+        )  # (B, D, T or more)
         y = y[..., : x.size(1)].transpose(1, 2)  # (B, T, D)
         return F.gelu(F.layer_norm(y, y.shape[-1:]) if self.norm is PositionNorm.layer else y)
 

@@ -17,6 +17,13 @@ def same(value: Any) -> Any:
     return value
 
 
+def some(value: int) -> int:
+    """One or more; ValueError for 0."""
+    if value < 1:
+        raise ValueError
+    return value
+
+
 @dataclass(frozen=True)
 class Option:
     """An option that both have."""

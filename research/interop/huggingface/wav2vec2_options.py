@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from research.interop.huggingface.options import Convert, Dialect, Option
+from research.interop.huggingface.options import Convert, Dialect, Option, some
 from research.nn.transformer import NormOrder, PositionNorm
 from research.nn.wave import FeatureNorm
 
@@ -78,7 +78,7 @@ DIALECTS = {
             SHARED
             | {
                 "conv_pos_kernel_size": Option("encoder.position_kernel", 19),
-                "num_conv_pos_embeddings": Option("encoder.position_layers", 5),
+                "num_conv_pos_embeddings": Option("encoder.position_layers", 5, some, some),
             },
             {
                 "frontend.norm": FeatureNorm.layer,
