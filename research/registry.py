@@ -5,13 +5,15 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from research.contracts import Plugin
 from research.errors import HarkError, nearest
@@ -97,6 +99,36 @@ def build(config: Plugin.Config, **facts: Any) -> Any:
     return class_of(config)(config, **facts)
 
 
+def adjusted(kind: str, name: str, settings: dict[str, Any]) -> Any:
+    """Give the config of `kind=name` with some other values, of `settings` by name; HarkError tells which cannot be."""
+    structure = OmegaConf.structured(config_of(kind, name))
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(structure, settings.get(name) or {}))
+    except OmegaConfBaseException as error:
+        raise HarkError(f"{kind}.settings.{name}: {str(error).splitlines()[0]}") from None
+
+
+def spelled_out(kind: str, parts: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with every value of every part, so that a run's config says all that it computes.
+
+    Parts that nothing is registered for yet are left as they are. HarkError for settings of what is no part, unless
+    they only say what is registered anyway: those of parts that others have replaced.
+    """
+    for name, values in settings.items():
+        if name not in parts and values != written(kind, name, {}):
+            hint = nearest(name, parts)
+            raise HarkError(f"{kind}.settings.{name}: '{name}' is none of {kind}.parts{hint}")
+    kept = {name: values for name, values in settings.items() if name in parts}
+    return kept | {name: written(kind, name, settings) for name in parts if (kind, name) in _names}
+
+
+def written(kind: str, name: str, settings: dict[str, Any]) -> Any:
+    """Give `adjusted` as plain values, enums by name; nothing where nothing is registered."""
+    if (kind, name) not in _names:
+        return None
+    return OmegaConf.to_container(OmegaConf.structured(adjusted(kind, name, settings)), enum_to_str=True)
+
+
 def outside() -> list[str]:
     """Names of the modules that hold further plugins: the `hark.plugins` entry points, and $HARK_PLUGINS."""
     return [point.module for point in entry_points(group="hark.plugins")] + named()
@@ -122,11 +154,16 @@ def module_of(file: Path) -> str:
     return path.stem
 
 
+def home() -> Path:
+    """The folder whose plugins are found by themselves."""
+    import plugins  # noqa: PLC0415  the only place that knows it
+
+    return Path(plugins.__path__[0]).resolve()
+
+
 def load_plugins() -> None:
     """Import plugins/*/*.py, and those outside; HarkError for a file of $HARK_PLUGINS that cannot be one."""
-    import plugins  # noqa: PLC0415  the only place that knows the folder
-
-    modules = [m.name for m in pkgutil.walk_packages(plugins.__path__, "plugins.") if not m.ispkg]
+    modules = [m.name for m in pkgutil.walk_packages([str(home())], f"{home().name}.") if not m.ispkg]
     for module in modules + outside():
         try:
             importlib.import_module(module)

@@ -1,13 +1,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from research.contracts import Augmentation, Batch
-from research.errors import HarkError, nearest
-from research.registry import build, config_of, preset, register
+from research.errors import HarkError
+from research.registry import adjusted, build, preset, register, spelled_out
 
 
 @register("chain")
@@ -21,17 +19,17 @@ class Chain(Augmentation):
     @dataclass(kw_only=True)
     class Config(Augmentation.Config):
         parts: list[str] = field(default_factory=lambda: ["speed", "reverb", "noise"])
-        settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+        settings: dict[str, Any] = field(default_factory=dict)  # name -> {key: value}
+
+        def __post_init__(self) -> None:
+            self.settings = spelled_out("augmentation", self.parts, self.settings)
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         if not cfg.parts:
             raise HarkError("augmentation.parts=[] names nothing: type augmentation=none for no augmentation")
-        for name in cfg.settings:
-            if name not in cfg.parts:
-                hint = nearest(name, cfg.parts)
-                raise HarkError(f"augmentation.settings.{name}: '{name}' is none of augmentation.parts{hint}")
-        self.parts = nn.ModuleList(build(adjusted(name, cfg.settings.get(name, {}))) for name in cfg.parts)
+        configs = [adjusted("augmentation", name, cfg.settings) for name in cfg.parts]
+        self.parts = nn.ModuleList(build(config) for config in configs)
         self.keeps_time = all(part.keeps_time for part in self.parts)
         self.needs_noise = any(part.needs_noise for part in self.parts)
 
@@ -41,14 +39,5 @@ class Chain(Augmentation):
         return batch
 
 
-def adjusted(name: str, settings: dict[str, Any]) -> Any:
-    """The config of `augmentation=name` with some other values; HarkError tells which cannot be."""
-    config = config_of("augmentation", name)
-    try:
-        made: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), settings))
-    except OmegaConfBaseException as error:
-        raise HarkError(f"augmentation.settings.{name}: {str(error).splitlines()[0]}") from None
-    return made
-
-
 preset("nemo_speaker", Chain.Config(parts=["noise", "speed", "reverb"]))
+preset("telephone_call", Chain.Config(parts=["telephone", "codec"]))
