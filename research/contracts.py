@@ -8,7 +8,7 @@ Lengths and masks live on the host: sizes are decided there, so no step waits fo
 Randomness comes from torch's default generators; the loop seeds them for every batch of every step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar
@@ -199,6 +199,7 @@ class Quantizer(Plugin):
     books: int  # G
     codes: int  # V
     dim: int  # C of `vectors`
+    online: bool = False  # whether its `codebook` moves in `on_step_end`, after the inputs
 
     def forward(self, x: Tensor) -> Codes:  # (..., dim_in) -> ids (..., G)
         raise NotImplementedError
@@ -261,6 +262,9 @@ class Task(Plugin):
     stages: tuple[int, ...] = ()  # steps at which other parameters begin to be trained
     wants: tuple[str, ...] = ()  # what lines of the manifest have to give: "labels" of frames, "text"
     classes: int = 0  # that labels of frames are below, where it wants them
+
+    def initialised(self, names: Collection[str]) -> None:
+        """Run after `init=` put other weights under these names, before any step: derive from them what has none."""
 
     def enter(self, step: int) -> None:
         """Run before the first step of a process and before that of each stage: say which parameters are trained."""

@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -70,6 +71,10 @@ class Data2Vec(Objective):
         with torch.autocast(z.x.device.type, enabled=False):
             layers = self.teacher.model.context(z.replace(z.x.float()), self.top).layers
             return torch.stack([instance_norm(layer, z.valid) for layer in layers]).mean(0)  # (B, T, D)
+
+    def initialised(self, names: Collection[str]) -> None:
+        if not any(name.startswith("teacher.") for name in names):
+            self.teacher.follow(self.encoder, keep=0.0)
 
     def on_step_end(self, step: int) -> None:
         self.teacher.follow(self.encoder, self.cfg.keep(step))

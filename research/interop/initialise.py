@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from research import registry
 from research.config import Config
+from research.contracts import Task
 from research.files import write
 from research.interop.copying import Copy, match
 from research.interop.load import read
@@ -29,7 +30,7 @@ from research.interop.source import Source
 PARTS = ("frontend", "encoder")
 
 
-def initialise(model: nn.Module, cfg: Config, folder: Path | None = None) -> None:
+def initialise(model: Task, cfg: Config, folder: Path | None = None) -> None:
     """Copy what `cfg.init` names into `model`; with a folder, write init.txt there and print a line for each source.
 
     HarkError, with nothing copied: a source cannot be read, a pattern or `rename` fits no name, a tensor has another
@@ -46,6 +47,7 @@ def initialise(model: nn.Module, cfg: Config, folder: Path | None = None) -> Non
     values = {name: value for each in copies for name, value in each.values.items()}
     model.load_state_dict(values, strict=False)
     if copies:
+        model.initialised(values)
         record(folder, copies, cfg, f"SHA-256 of what was copied: {digest(values)}")
 
 

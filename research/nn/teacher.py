@@ -10,9 +10,14 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Teacher(nn.Module, Generic[M]):
-    """A copy of a student that nothing trains, always in eval mode: call `self.model` under `torch.no_grad()`."""
+    """A copy of a student that nothing trains, always in eval mode: call `self.model` under `torch.no_grad()`.
+
+    A copied plugin is told the end of a step as every other: what the student has collected for it (batch norm's sums)
+    is copied too, so both make the same of it, and their buffers end equal.
+    """
 
     model: M
+    followed = False  # whether it was told to, in this process
 
     def __init__(self, student: M) -> None:
         super().__init__()
@@ -26,6 +31,7 @@ class Teacher(nn.Module, Generic[M]):
     @torch.no_grad()
     def follow(self, student: M, keep: float) -> None:
         """Move to `keep` * teacher + (1 - keep) * student; buffers are copied. Call it in `on_step_end`."""
+        self.followed = True
         torch._foreach_lerp_([*self.model.parameters()], [*student.parameters()], 1 - keep)
         for buffer, moving in zip(self.model.buffers(), student.buffers(), strict=True):
             buffer.copy_(moving)
