@@ -20,6 +20,7 @@ from research.evaluation.records import PRETRAINED, RANDOM
 
 OWN = {  # what a method is good at -> what a predictor scores that has not looked at the signal
     "acc": "unigram_acc",
+    "contrast_acc": "contrast_chance",
     "error": "trivial_error",
 }
 COVERS = (

@@ -54,11 +54,13 @@ def spread(x: Tensor, row: Tensor, place: Tensor, rows: int, width: int) -> Tens
 
 
 def stats(own: Tensor, away: Tensor, wrong: Tensor) -> dict[str, Stat]:
-    """How often the target wins against all its distractors (frames without one are not asked)."""
+    """How often the target wins against all its distractors, and a guess would (frames without one are not asked)."""
     asked = ~wrong.all(1)  # (M,)
     won = (own[:, 0] > away.amax(1)) & asked
+    guessed = asked / (1.0 + (~wrong).sum(1))  # (M,)
     return {
         "contrast_acc": Stat(torch.stack([won.sum(), asked.sum()]).float(), finish=ratio),
+        "contrast_chance": Stat(torch.stack([guessed.sum(), asked.sum()]), finish=ratio),
         "distractors": Stat((~wrong).sum().float(), len(own)),
     }
 
