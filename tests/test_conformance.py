@@ -44,7 +44,7 @@ def test_rule(kind, name, rule):
 
 
 def test_hark_check_prints_every_rule_and_answers_0(capsys):
-    assert command.run(Namespace(name="masking=block")) == 0
+    assert command.run(Namespace(name="masking=block", rule=None)) == 0
     said = capsys.readouterr().out
     assert "masking=block: plugins.masking.block.Block" in said
     assert "ok     No mask covers a frame past the end of its row." in said

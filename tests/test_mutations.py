@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from hydra.core.config_store import ConfigStore
 
 from research import registry
 from research.conformance.case import Case
 from research.conformance.rules import Broken
 from research.conformance.suite import DOWNSTREAM, EVERY, MODEL, RULES, rules_for
+from tests.borrowed import borrowed
 
 MODULES = [f"tests.broken.{name}" for name in ("objectives", "losses", "parts", "others", "downstream")]
 ROOT = Path(__file__).parents[1]
@@ -20,21 +19,10 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def broken():
-    """Register the broken plugins as a user's own are, and forget them afterwards: kind -> their names."""
-    registry.load_plugins()
-    before = set(registry._names)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HARK_PLUGINS", ",".join(MODULES))
-        registry.load_plugins()
+    """The broken plugins, registered as a user's own are: kind -> their names."""
+    with borrowed(MODULES) as names:
         assert not registry.broken
-        added = set(registry._names) - before
-        yield {kind: sorted(name for k, name in added if k == kind) for kind in registry.KINDS}
-    torch.set_num_threads(threads)
-    for kind, name in added:
-        del registry._names[kind, name]
-        del ConfigStore.instance().repo[kind][f"{name}.yaml"]
+        yield names
 
 
 def demands():

@@ -35,7 +35,10 @@ def augmented(case: Case) -> Iterator[tuple[Batch, Batch]]:
 
 
 def clean_signal_is_left_alone(case: Case) -> None:
-    """Nothing but `noisy` and `changed` is touched: audio, noise, labels and names stay bit-identical."""
+    """Nothing but `noisy` and `changed` is touched: audio, noise, labels and names stay bit-identical.
+
+    Targets are of the clean signal, and other augmentations read the rest.
+    """
     for before, after in augmented(case):
         if not same(before.audio, after.audio):
             raise Broken("batch.audio is changed: the targets are of the clean signal; write into a copy")
@@ -52,13 +55,18 @@ def same(before: Seq | None, after: Seq | None) -> bool:
 
 
 def changed_rows_are_listed(case: Case) -> None:
-    """`changed` lists the rows that differ from the clean signal, no more and no fewer, once, on the host."""
+    """`changed` lists the rows that differ from the clean signal, no more and no fewer, once, on the host.
+
+    Rows that are not listed are taken for clean, and their frames are computed once for both.
+    """
     for _, after in augmented(case):
         pairs = [(samples(after.audio, row), samples(after.noisy, row)) for row in range(len(after.ids))]
         rows = [row for row, (clean, noisy) in enumerate(pairs) if not torch.equal(clean, noisy)]
         listed = after.changed
         if listed.dtype != torch.int64 or listed.device.type != "cpu":
-            raise Broken(f"changed is {listed.dtype} on {listed.device}: int64 on the host is promised")
+            raise Broken(
+                f"changed is {listed.dtype} on {listed.device}: give row numbers, int64, on the host"
+            )
         if sorted(listed.tolist()) != rows:
             raise Broken(
                 f"rows {rows} differ from the clean signal, changed lists {listed.tolist()}: a row that is not listed "
@@ -71,7 +79,10 @@ def samples(seq: Seq, row: int) -> Tensor:
 
 
 def earlier_changes_are_kept(case: Case) -> None:
-    """It hears what an augmentation before it made: it starts from `noisy`, and what was listed stays listed."""
+    """It hears what an augmentation before it made: it starts from `noisy`, and what was listed stays listed.
+
+    In a chain, the part before it would have done nothing.
+    """
     augment: Augmentation = case.plugin()
     for seed in SEEDS:
         batch = clips(case.config().data.sample_rate, noise=True)
@@ -82,7 +93,7 @@ def earlier_changes_are_kept(case: Case) -> None:
         after = augment(before)
         if after.changed.tolist() != before.changed.tolist():
             raise Broken(
-                f"rows {before.changed.tolist()} were changed before, it lists {after.changed.tolist()}"
+                f"rows {before.changed.tolist()} were changed before, it lists {after.changed.tolist()}: add rows by `batch.augmented(noisy, rows)`"
             )
         for row in range(len(batch.ids)):
             heard = samples(after.noisy, row)
@@ -95,7 +106,10 @@ def earlier_changes_are_kept(case: Case) -> None:
 
 
 def lengths_and_padding_stay(case: Case) -> None:
-    """Lengths and padding of `noisy` are those of `audio`, or honest ones of its own; every sample is finite."""
+    """Lengths and padding of `noisy` are those of `audio`, or honest ones of its own; every sample is finite.
+
+    Student and targets go in step: a noise clip's length in place of the utterance's cuts speech off.
+    """
     for _, after in augmented(case):
         noisy, audio = after.noisy, after.audio
         if not case.plugin().keeps_time:
@@ -103,12 +117,12 @@ def lengths_and_padding_stay(case: Case) -> None:
             continue
         if noisy.x.shape != audio.x.shape or not torch.equal(noisy.lengths, audio.lengths):
             raise Broken(
-                f"noisy is {tuple(noisy.x.shape)}, audio {tuple(audio.x.shape)}: shape and lengths must stay"
+                f"noisy is {tuple(noisy.x.shape)}, audio {tuple(audio.x.shape)}: keep shape and lengths, or set keeps_time = False"
             )
         if (noisy.x != audio.x)[~audio.valid].any():
             raise Broken("samples past the end of a row are changed: mix inside the row only")
         if not torch.isfinite(noisy.x).all():
-            raise Broken("noisy holds samples that are not finite")
+            raise Broken("noisy holds samples that are not finite: guard divisions, roots and logarithms")
 
 
 def check_own_lengths(noisy: Seq, rows: int) -> None:
@@ -119,15 +133,20 @@ def check_own_lengths(noisy: Seq, rows: int) -> None:
             f"lengths are {lengths.dtype} {tuple(lengths.shape)} on {lengths.device}: int64 ({rows},) on the host"
         )
     if len(noisy.x) != rows or int(lengths.max()) > noisy.x.size(1):
-        raise Broken(f"noisy is {tuple(noisy.x.shape)}, its lengths are {lengths.tolist()}: they do not fit")
+        raise Broken(
+            f"noisy is {tuple(noisy.x.shape)}, its lengths are {lengths.tolist()}: give every row the samples that it has"
+        )
     if noisy.x[~noisy.valid].any():
-        raise Broken("samples past the end of a row are not zero")
+        raise Broken("samples past the end of a row are not zero: multiply by `valid`")
     if not torch.isfinite(noisy.x).all():
-        raise Broken("noisy holds samples that are not finite")
+        raise Broken("noisy holds samples that are not finite: guard divisions, roots and logarithms")
 
 
 def seed_decides_the_noise(case: Case) -> None:
-    """The same seed gives the same noise; if it ever changes anything, other seeds give other noise."""
+    """The same seed gives the same noise; if it ever changes anything, other seeds give other noise.
+
+    Runs could not be repeated or resumed; and one noise for ever is soon learned by heart.
+    """
     first = [after for _, after in augmented(case)]
     again = [after for _, after in augmented(case)]
     if not all(torch.equal(one.noisy.x, other.noisy.x) for one, other in zip(first, again, strict=True)):
@@ -141,7 +160,10 @@ def seed_decides_the_noise(case: Case) -> None:
 
 
 def odd_clips_are_harmless(case: Case) -> None:
-    """One row, tiny rows, rows of no samples and silence neither crash nor give NaN."""
+    """One row, tiny rows, rows of no samples and silence neither crash nor give NaN.
+
+    Real data holds such clips, and one sample that is not finite ends the run.
+    """
     augment: Augmentation = case.plugin()
     rate = case.config().data.sample_rate
     empty = Seq(torch.zeros(2, 160), torch.zeros(2, dtype=torch.long))
@@ -162,12 +184,15 @@ def odd_clips_are_harmless(case: Case) -> None:
                 raise Broken(f"{what} crashes it: {crash(error)}") from error
             if not torch.isfinite(out.noisy.x).all():
                 raise Broken(
-                    f"{what} gives samples that are not finite: a silent row has no energy to divide by"
+                    f"{what} gives samples that are not finite: guard the division, a silent row has no energy"
                 )
 
 
 def device_is_never_read(case: Case) -> None:
-    """Nothing waits for the device."""
+    """Nothing waits for the device.
+
+    Whatever reads a tensor back makes the host wait for the device in every step.
+    """
     augment: Augmentation = case.plugin()
     for noise in (False, True):
         batch = clips(case.config().data.sample_rate, noise=noise)

@@ -15,7 +15,10 @@ from research.model import check
 
 
 def builds_at_full_size(case: Case) -> None:
-    """It builds as registered, on a device without memory."""
+    """It builds as registered, on a device without memory.
+
+    Configs are tried on a login node before a job is queued, where the real size would not fit.
+    """
     try:
         if case.kind in registry.PARTS:
             others = [o for o in case.cls.example if not o.startswith(f"{case.kind}.")]
@@ -39,7 +42,10 @@ def build_alone(config: Config) -> None:
 
 
 def config_reads_back(case: Case) -> None:
-    """The config that a run leaves behind reads back as the same run."""
+    """The config that a run leaves behind reads back as the same run.
+
+    A run is resumed, and known as the same run, by the config in its folder.
+    """
     if case.kind not in registry.PARTS:
         reads_back_alone(case)
         return
@@ -68,7 +74,10 @@ def reads_back_alone(case: Case) -> None:
 
 
 def refuses_to_build(case: Case) -> None:
-    """A placeholder refuses to be built, and says what to type instead."""
+    """A placeholder refuses to be built, and says what to type instead.
+
+    Who leaves a part out that the objective needs is to be told, not to train without it.
+    """
     try:
         case.plugin(dim_in=8)
     except HarkError:

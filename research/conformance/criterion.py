@@ -16,7 +16,11 @@ STEPS = 60
 
 
 def loss_is_a_sum(case: Case) -> None:
-    """Loss, count, gradients and stats of a batch are the sums of those of its halves."""
+    """Loss, count, gradients and stats of a batch are the sums of those of its halves.
+
+    Micro-batches and ranks are added up and divided once by all labels: results would depend on how a
+    batch was cut.
+    """
     plugin: Criterion = made(case).eval()
     h, labels = inputs(plugin)
     whole, halves = (
@@ -39,7 +43,10 @@ def loss_is_a_sum(case: Case) -> None:
 
 
 def padding_changes_nothing(case: Case) -> None:
-    """Rows with garbage after their vectors and labels give what they give one by one."""
+    """Rows with garbage after their vectors and labels give what they give one by one.
+
+    A row's neighbours in the batch decide its padding: it would learn other things beside longer ones.
+    """
     plugin: Criterion = made(case).eval()
     h, labels = inputs(plugin)
     wider = torch.randint(CLASSES, (len(LENGTHS), labels.x.size(1) + 7, 1))
@@ -77,7 +84,10 @@ def scored(plugin: Criterion, batches: Any) -> Score:
 
 
 def scores_are_as_promised(case: Case) -> None:
-    """Scores are fp32 (B, U, classes), with one more, the blank, where the task aligns labels."""
+    """Scores are fp32 (B, U, classes), with one more, the blank, where the task aligns labels.
+
+    Predictions, trials and the decoder read them.
+    """
     plugin: Criterion = made(case).eval()
     out = plugin.scores(frames(LENGTHS))
     wanted = (len(LENGTHS), max(LENGTHS), CLASSES + plugin.frames)
@@ -86,7 +96,10 @@ def scores_are_as_promised(case: Case) -> None:
 
 
 def stats_keep_names(case: Case) -> None:
-    """Every batch gives the same stats, of the same shape; those of no label are finite numbers."""
+    """Every batch gives the same stats, of the same shape; those of no label are finite numbers.
+
+    Ranks add up their stats in one call, and wait for ever for one that a rank does not give.
+    """
     plugin: Criterion = made(case)
     known = shapes(plugin(*inputs(plugin)))
     unlabelled = Seq(torch.zeros(2, 1, 1, dtype=torch.long), torch.zeros(2, dtype=torch.long))
@@ -101,7 +114,9 @@ def stats_keep_names(case: Case) -> None:
             )
         for name, value in logged(loss).items():
             if not torch.isfinite(torch.tensor(value)):
-                raise Broken(f"the stat '{name}' of {what} is {value}: no number for metrics.jsonl")
+                raise Broken(
+                    f"the stat '{name}' of {what} is {value}, no number for metrics.jsonl: leave the division to the loop, by the stat's weight"
+                )
         check_unlabelled(what, loss)
 
 
@@ -113,7 +128,10 @@ def check_unlabelled(what: str, loss: Loss) -> None:
 
 
 def learning_pays(case: Case) -> None:
-    """Sixty steps make the loss of a batch lower; where every vector has a label, the largest score becomes it."""
+    """Sixty steps make the loss of a batch lower; where every vector has a label, the largest score becomes it.
+
+    A detached loss or a wrong sign looks like any other run for hours.
+    """
     torch.manual_seed(0)
     plugin: Criterion = made(case).train()
     h, labels = frames((6, 6)), targets(plugin, (6, 6))

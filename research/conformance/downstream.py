@@ -70,7 +70,10 @@ def summary(out: Any) -> Tensor:
 
 
 def forward_keeps_state(case: Case) -> None:
-    """A forward and a backward pass change nothing that is saved, in training and in evaluation."""
+    """A forward and a backward pass change nothing that is saved, in training and in evaluation.
+
+    Validation, or a second micro-batch, would move the model.
+    """
     plugin = made(case)
     before = snapshot(plugin)
     for mode in (True, False):
@@ -93,7 +96,10 @@ def backward(plugin: nn.Module, args: tuple[Any, ...]) -> Any:
 
 
 def parameters_are_reached(case: Case) -> None:
-    """Every trained parameter gets a gradient from every batch, one that is not zero, also behind a frozen encoder."""
+    """Every trained parameter gets a gradient from every batch, one that is not zero, also behind a frozen encoder.
+
+    What has no gradient is not trained, and several ranks wait for it for ever.
+    """
     plugin = made(case).train()
     for seed in range(3):
         seed_all("gradients", seed)
@@ -105,11 +111,16 @@ def parameters_are_reached(case: Case) -> None:
                 )
     for name, grad in gradients(plugin).items():
         if grad is not None and not grad.any():
-            raise Broken(f"the gradient of {name} is zero in every batch: it never moves")
+            raise Broken(
+                f"the gradient of {name} is zero in every batch, so it never moves: is it detached, or multiplied by 0?"
+            )
 
 
 def inputs_are_kept(case: Case) -> None:
-    """The plugin does not write into what it reads."""
+    """The plugin does not write into what it reads.
+
+    Stored features are read again in the next epoch.
+    """
     plugin = made(case).train()
     args = inputs(plugin)
     before = [value.clone() for value in tensors(args)]
@@ -120,7 +131,10 @@ def inputs_are_kept(case: Case) -> None:
 
 @torch.no_grad()
 def autocast_is_harmless(case: Case) -> None:
-    """Under bf16 autocast, the output differs by rounding only; a loss stays fp32."""
+    """Under bf16 autocast, the output differs by rounding only; a loss stays fp32.
+
+    A classifier in bf16 would be another one.
+    """
     plugin = made(case).eval()
     plain = plugin(*inputs(plugin))
     with torch.autocast("cpu", torch.bfloat16):
@@ -138,7 +152,10 @@ def autocast_is_harmless(case: Case) -> None:
 
 
 def odd_rows_are_harmless(case: Case) -> None:
-    """Rows of one frame and of none, alone and together: no crash, no NaN, no loss without labels."""
+    """Rows of one frame and of none, alone and together: no crash, no NaN, no loss without labels.
+
+    Real data holds such clips; one NaN, or a rank that stops, ends the run.
+    """
     for lengths in ((1,), (40, 1, 0), (1, 1), (0, 0), (0,)):
         for mode in (True, False):
             plugin = made(case).train(mode)
@@ -161,12 +178,15 @@ def check_odd(plugin: nn.Module, what: str, out: Any) -> None:
     for key, value in plugin.state_dict().items():
         if not torch.isfinite(value).all():
             raise Broken(
-                f"{what} makes {key} not finite: on_step_end divides by what it counted, which was nothing"
+                f"{what} makes {key} not finite: on_step_end divides by what it counted, which was nothing: clamp it to 1"
             )
 
 
 def host_never_waits(case: Case) -> None:
-    """Nothing waits for the device."""
+    """Nothing waits for the device.
+
+    Whatever reads a tensor back makes the host wait for the device in every step.
+    """
     plugin = made(case)
     args = inputs(plugin)
     with no_values() as device:

@@ -21,12 +21,17 @@ def odd_batches(model: Objective) -> dict[str, Batch]:
         "a row of no samples": speech(model, (1.2, 0.0)),
         "a row of one sample": speech(model, (1.2, 1 / rate)),
         "a silent clip of 0.1 s": silence(rate),
-        "a batch of no samples": Batch.clean(nothing, labels=labels(model, nothing, 0)),
+        "a batch of no samples": Batch.clean(
+            nothing, labels=labels(model, nothing, 0), ids=["0", "1"], texts=["", "a"]
+        ),
     }
 
 
 def odd_batches_are_harmless(case: Case) -> None:
-    """Tiny, silent and empty rows and empty masks: no crash, no NaN, no loss without targets, and every gradient."""
+    """Tiny, silent and empty rows and empty masks: no crash, no NaN, no loss without targets, and every gradient.
+
+    Real data holds such clips; one NaN, or a rank that stops, ends the run.
+    """
     model = case.model()
     for what, batch in odd_batches(model).items():
         check_odd(model, what, batch)
@@ -46,13 +51,15 @@ def check_odd(model: Objective, what: str, batch: Batch) -> None:
     for key, value in model.state_dict().items():
         if not torch.isfinite(value).all():
             raise Broken(
-                f"{what} makes {key} not finite: on_step_end divides by what it counted, which was nothing"
+                f"{what} makes {key} not finite: on_step_end divides by what it counted, which was nothing: clamp it to 1"
             )
     total = float(loss.total.detach())
     if not math.isfinite(total):
         raise Broken(f"{what} gives a loss of {total}: a mean over nothing is NaN; sum instead")
     if loss.count == 0 and total != 0:
-        raise Broken(f"{what} has no target, but a loss of {total:.4g}")
+        raise Broken(
+            f"{what} has no target, but a loss of {total:.4g}: add nothing that is no sum over targets"
+        )
     for name, grad in gradients(model).items():
         if grad is None:
             raise Broken(
@@ -60,13 +67,20 @@ def check_odd(model: Objective, what: str, batch: Batch) -> None:
                 "keep its graph instead of returning early"
             )
         if not torch.isfinite(grad).all():
-            raise Broken(f"{what} gives {name} a gradient that is not finite")
+            raise Broken(
+                f"{what} gives {name} a gradient that is not finite: divide by a count of at least 1, take no root of 0"
+            )
         if loss.count == 0 and grad.any():
-            raise Broken(f"{what} has no target, but gives {name} a gradient")
+            raise Broken(
+                f"{what} has no target, but gives {name} a gradient: add nothing that is no sum over targets"
+            )
 
 
 def device_is_never_read(case: Case) -> None:
-    """Nothing in a step waits for the device, and nothing stays behind on the host."""
+    """Nothing in a step waits for the device, and nothing stays behind on the host.
+
+    Whatever reads a tensor back makes the host wait for the device in every step.
+    """
     model = case.model()
     batch = speech(model)
     with no_values() as device:

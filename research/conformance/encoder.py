@@ -25,7 +25,11 @@ def frames(lengths: list[int], dim: int, seed: int = 0) -> Seq:
 
 
 def frames_are_a_stride_apart(case: Case) -> None:
-    """`embed` gives one frame for every `stride` frontend frames, rounded up, and the lengths say so."""
+    """`embed` gives one frame for every `stride` frontend frames, rounded up, and the lengths say so.
+
+    Targets are stacked by the stride: frames that are counted otherwise are compared with another
+    moment's target.
+    """
     encoder, dim = made(case)
     for size in range(1, 3 * encoder.stride + 2):
         lengths = [size, (size + 1) // 2, 1, 0]
@@ -44,28 +48,42 @@ def frames_are_a_stride_apart(case: Case) -> None:
 
 
 def layers_are_those_asked(case: Case) -> None:
-    """`context` gives the layers that were asked for, in that order; layer `depth` is the last."""
+    """`context` gives the layers that were asked for, in that order; layer `depth` is the last.
+
+    Probes and losses on layers would score others than they name.
+    """
     encoder, dim = made(case)
     embedded = encoder.embed(frames([40, 17], dim))
     asked = [encoder.depth, 0, encoder.depth // 2]
     plain, all_of_them = encoder.context(embedded), encoder.context(embedded, range(encoder.depth + 1))
     some, whole = encoder.context(embedded, asked), encoder(frames([40, 17], dim), asked)
     if plain.layers:
-        raise Broken("context gives layers that nobody asked for: they cost memory")
+        raise Broken(
+            "context gives layers that nobody asked for, and they cost memory: give those of `layers` only"
+        )
     if [y.shape for y in all_of_them.layers] != [plain.last.x.shape] * (encoder.depth + 1):
-        raise Broken(f"context gives not (B, T, D) for each of the layers 0 to depth = {encoder.depth}")
+        raise Broken(
+            f"context gives not (B, T, D) for each of the layers 0 to depth = {encoder.depth}: layer 0 is what the first block reads"
+        )
     if not all(identical(y, all_of_them.layers[k]) for y, k in zip(some.layers, asked, strict=True)):
         raise Broken(
             f"the layers {asked} are others than the same ones asked for with all: keep the order asked for"
         )
     if not (identical(some.layers[0], plain.last.x) and identical(some.last.x, plain.last.x)):
-        raise Broken("layer `depth` is not `last`, or `last` depends on what was asked for")
+        raise Broken(
+            "layer `depth` is not `last`, or `last` depends on what was asked for: give what the last block gives, after any last norm"
+        )
     if not identical(whole.last.x, plain.last.x) or not torch.equal(plain.last.lengths, embedded.lengths):
-        raise Broken("forward is not context(embed(feats)), or context changes the lengths")
+        raise Broken(
+            "forward is not context(embed(feats)), or context changes the lengths: leave forward as it is inherited"
+        )
 
 
 def frames_ignore_padding(case: Case) -> None:
-    """A row alone and the same row in a wider batch, garbage after its end, give the same frames."""
+    """A row alone and the same row in a wider batch, garbage after its end, give the same frames.
+
+    What an utterance is encoded to would depend on the batch that it was put in.
+    """
     encoder, dim = made(case)
     depths = range(encoder.depth + 1)
     batch = frames([61, 40, 9], dim)
@@ -75,7 +93,7 @@ def frames_ignore_padding(case: Case) -> None:
         size = int(alone.last.lengths)
         if together.last.lengths[row] != size:
             raise Broken(
-                f"a row of {length} frames gets {size} alone, {int(together.last.lengths[row])} with padding"
+                f"a row of {length} frames gets {size} alone, {int(together.last.lengths[row])} with padding: count from its own length"
             )
         for depth in depths:
             if not close(together.layers[depth][row, :size], alone.layers[depth][0, :size]):
@@ -86,7 +104,10 @@ def frames_ignore_padding(case: Case) -> None:
 
 
 def statistics_ignore_padding(case: Case) -> None:
-    """In training, padding changes neither the frames of a row nor the state that its step leaves."""
+    """In training, padding changes neither the frames of a row nor the state that its step leaves.
+
+    Norms would learn how much silence a batch happened to have.
+    """
     outcomes = []
     for padding in (0, 40):
         encoder, dim = made(case)
@@ -106,7 +127,10 @@ def statistics_ignore_padding(case: Case) -> None:
 
 
 def frames_are_left_alone(case: Case) -> None:
-    """The encoder does not write into what it reads: the targets are made of the same frames."""
+    """The encoder does not write into what it reads: the targets are made of the same frames.
+
+    Targets are made of the same tensor afterwards.
+    """
     encoder, dim = made(case)
     feats = frames([40, 17], dim)
     before = feats.x.clone()
@@ -120,7 +144,10 @@ def frames_are_left_alone(case: Case) -> None:
 
 
 def frames_hear_no_further_than_they_say(case: Case) -> None:
-    """What comes more than `ahead` frames after a frame changes nothing at it, in any layer."""
+    """What comes more than `ahead` frames after a frame changes nothing at it, in any layer.
+
+    Causal objectives trust it: a frame that hears what comes next has nothing to predict.
+    """
     encoder, dim = made(case)
     if encoder.ahead is None:
         return

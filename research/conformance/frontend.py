@@ -14,7 +14,10 @@ def made(case: Case) -> Frontend:
 
 
 def frames_are_a_hop_apart(case: Case) -> None:
-    """`dim`, `hop` and the lengths are true: one frame more for every `hop` samples more, fp32, as wide as the longest."""
+    """`dim`, `hop` and the lengths are true: one frame more for every `hop` samples more, fp32, as wide as the longest.
+
+    Frames are turned into seconds by it, for labels, probes and batches.
+    """
     frontend = made(case)
     seconds = [1.0 + k * frontend.hop / frontend.sample_rate for k in range(5)]
     audio = signal(seconds, frontend.sample_rate)
@@ -22,7 +25,7 @@ def frames_are_a_hop_apart(case: Case) -> None:
     if (out.lengths.diff() != 1).any() or out.lengths.device.type != "cpu":
         raise Broken(
             f"rows that are hop = {frontend.hop} samples longer each have {out.lengths.tolist()} frames, on "
-            f"{out.lengths.device}: one more each, on the host"
+            f"{out.lengths.device}: count one more each, on the host"
         )
     if abs(int(out.lengths[0]) - int(audio.lengths[0]) / frontend.hop) > 2:
         raise Broken(
@@ -37,7 +40,10 @@ def frames_are_a_hop_apart(case: Case) -> None:
 
 
 def frames_ignore_padding(case: Case) -> None:
-    """A row alone and the same row in a wider batch, garbage after its end, give the same frames."""
+    """A row alone and the same row in a wider batch, garbage after its end, give the same frames.
+
+    What an utterance is turned into would depend on the batch that it was put in.
+    """
     frontend = made(case)
     audio = signal((1.2, 0.7, 0.3), frontend.sample_rate)
     together = frontend(littered(audio, 3000))
@@ -46,7 +52,7 @@ def frames_ignore_padding(case: Case) -> None:
         size = int(alone.lengths)
         if together.lengths[row] != size:
             raise Broken(
-                f"a row of {length} samples gets {size} frames alone, {int(together.lengths[row])} with padding"
+                f"a row of {length} samples gets {size} frames alone, {int(together.lengths[row])} with padding: count from its own length"
             )
         if not close(together.x[row, :size], alone.x[0, :size]):
             raise Broken(
@@ -56,7 +62,10 @@ def frames_ignore_padding(case: Case) -> None:
 
 
 def audio_is_left_alone(case: Case) -> None:
-    """The frontend does not write into the audio: the same samples are read again."""
+    """The frontend does not write into the audio: the same samples are read again.
+
+    The noisy copy and the targets are made of it afterwards.
+    """
     frontend = made(case).train()
     audio = signal((0.5, 0.3), frontend.sample_rate)
     before = audio.x.clone()
@@ -66,7 +75,10 @@ def audio_is_left_alone(case: Case) -> None:
 
 
 def short_audio_is_finite(case: Case) -> None:
-    """Silence, a few samples and none give finite frames, and lengths that are not negative."""
+    """Silence, a few samples and none give finite frames, and lengths that are not negative.
+
+    Real data holds such clips, and one frame that is not finite ends the run.
+    """
     frontend = made(case).train()
     rate, hop = frontend.sample_rate, frontend.hop
     for samples in ([0], [1], [hop - 1, 0], [hop], [rate // 10, 1], [rate, 0]):
@@ -77,7 +89,7 @@ def short_audio_is_finite(case: Case) -> None:
             out = frontend(audio)
             if (out.lengths < 0).any() or (out.lengths > out.x.size(1)).any():
                 raise Broken(
-                    f"rows of {samples} samples get the lengths {out.lengths.tolist()} in {tuple(out.x.shape)}"
+                    f"rows of {samples} samples get the lengths {out.lengths.tolist()} in {tuple(out.x.shape)}: clamp them to 0 and to the frames that are there"
                 )
             if not torch.isfinite(out.x).all():
                 raise Broken(

@@ -12,7 +12,10 @@ from research.training.optimizer import end_step
 
 
 def vectors_are_as_promised(case: Case) -> None:
-    """(B, U, dim): a vector per frame with the lengths of the frames, or one per utterance, none of an empty one."""
+    """(B, U, dim): a vector per frame with the lengths of the frames, or one per utterance, none of an empty one.
+
+    The criterion behind it is built for them, and pairs them with labels by their lengths.
+    """
     head: Head = made(case).eval()
     for lengths in ([9, 4, 1, 0], [1, 0], [5]):
         x = frames(lengths)
@@ -34,7 +37,10 @@ def vectors_are_as_promised(case: Case) -> None:
 
 @torch.no_grad()
 def rows_ignore_padding(case: Case) -> None:
-    """A row alone and the same row in a wider batch, garbage after its end, give the same vectors."""
+    """A row alone and the same row in a wider batch, garbage after its end, give the same vectors.
+
+    A row's score would depend on the batch that it was put in.
+    """
     head: Head = made(case).eval()
     batch = frames(LENGTHS)
     together = head(littered(batch, 30))
@@ -48,7 +54,10 @@ def rows_ignore_padding(case: Case) -> None:
 
 
 def statistics_ignore_padding(case: Case) -> None:
-    """In training, padding changes neither the vectors of a row nor the state that its step leaves."""
+    """In training, padding changes neither the vectors of a row nor the state that its step leaves.
+
+    Norms would learn how much silence a batch happened to have.
+    """
     outcomes = []
     for padding in (0, 40):
         head: Head = made(case).train()

@@ -13,7 +13,10 @@ STEPS = 30
 
 
 def gradients_reach_every_parameter(case: Case) -> None:
-    """Every trained parameter gets a gradient from every batch, and one that is not zero."""
+    """Every trained parameter gets a gradient from every batch, and one that is not zero.
+
+    What has no gradient is not trained, and several ranks wait for it for ever.
+    """
     model = case.model()
     for seed in range(3):
         seed_all("gradients", seed)
@@ -26,11 +29,16 @@ def gradients_reach_every_parameter(case: Case) -> None:
                 )
     for name, grad in gradients(model).items():
         if grad is not None and not grad.any():
-            raise Broken(f"the gradient of {name} is zero in every batch: it never moves")
+            raise Broken(
+                f"the gradient of {name} is zero in every batch, so it never moves: is it detached, or multiplied by 0?"
+            )
 
 
 def groups_cover_every_parameter(case: Case) -> None:
-    """The optimizer's groups hold every trained parameter once, and nothing else."""
+    """The optimizer's groups hold every trained parameter once, and nothing else.
+
+    A parameter in no group is never trained, one in two groups twice.
+    """
     model = case.model()
     names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     groups = model.param_groups()
@@ -42,16 +50,21 @@ def groups_cover_every_parameter(case: Case) -> None:
             )
     if strays := found.keys() - names.keys():
         raise Broken(
-            f"param_groups() holds {len(strays)} tensors that are not trained parameters of the objective"
+            f"param_groups() holds {len(strays)} tensors that are no trained parameters of the objective: leave them out"
         )
     adamw(model, case.config().optimizer)
     for group in groups:
         if "lr_scale" in group and not isinstance(group["lr_scale"](0), int | float):
-            raise Broken("lr_scale of a group must be a function of the step that gives a number")
+            raise Broken(
+                "lr_scale of a group gives no number: make it a function of the step that gives a float"
+            )
 
 
 def loss_falls(case: Case) -> None:
-    """Thirty steps on one batch make its loss lower."""
+    """Thirty steps on one batch make its loss lower.
+
+    A detached loss, a wrong sign or targets of noise look like any other run for days.
+    """
     model = case.model()
     batch = speech(model)
     it = student(model, case.config(f"train.steps={STEPS}"))

@@ -36,7 +36,11 @@ def unpenalized(model: Objective) -> Objective:
 
 
 def loss_is_a_sum(case: Case) -> None:
-    """Loss, count, gradients and stats of a batch are the sums of those of its halves."""
+    """Loss, count, gradients and stats of a batch are the sums of those of its halves.
+
+    Micro-batches and ranks are added up and divided once by all targets: a mean, a wrong count or a row
+    that sees another makes results depend on how a batch was cut.
+    """
     model = unpenalized(steady(case))
     whole = speech(model, (0.9, 0.9, 0.9, 0.9))
     together, parts = score(model, [whole]), score(model, [part(whole, [0, 1]), part(whole, [2, 3])])
@@ -58,7 +62,10 @@ def loss_is_a_sum(case: Case) -> None:
 
 
 def padding_changes_nothing(case: Case) -> None:
-    """Rows of several lengths in one batch, garbage after their ends, give what they give one by one."""
+    """Rows of several lengths in one batch, garbage after their ends, give what they give one by one.
+
+    A row's neighbours in the batch decide its padding: it would learn other things beside longer ones.
+    """
     model = steady(case)
     batch = speech(model)
     audio = littered(batch.audio, 5000)
@@ -112,7 +119,10 @@ def score(model: Objective, batches: Sequence[Batch]) -> Score:
 
 
 def stats_keep_their_names(case: Case) -> None:
-    """Every batch gives the same stats, of the same shape; those of no target are finite numbers."""
+    """Every batch gives the same stats, of the same shape; those of no target are finite numbers.
+
+    Ranks add up their stats in one call, and wait for ever for one that a rank does not give.
+    """
     model = case.model()
     full: Loss = model(speech(model))
     known = shapes(full)
@@ -124,7 +134,9 @@ def stats_keep_their_names(case: Case) -> None:
             )
         for name, value in logged(loss).items():
             if not torch.isfinite(torch.tensor(value)):
-                raise Broken(f"the stat '{name}' of {what} is {value}: no number for metrics.jsonl")
+                raise Broken(
+                    f"the stat '{name}' of {what} is {value}, no number for metrics.jsonl: leave the division to the loop, by the stat's weight"
+                )
 
 
 def logged(loss: Loss) -> dict[str, float]:

@@ -20,7 +20,10 @@ def masks(case: Case, lengths: list[int], size: int, seed: int = 0) -> Tensor:
 
 
 def masks_are_on_the_host(case: Case) -> None:
-    """A mask is a bool tensor (B, size) on the host, whatever the lengths, and the lengths stay as they are."""
+    """A mask is a bool tensor (B, size) on the host, whatever the lengths, and the lengths stay as they are.
+
+    Objectives choose frames by it on the host, so that no step waits for the device.
+    """
     for size in SIZES:
         for lengths in ([size], [size, size // 2, 0], [0, 0], [size // 3, 1]):
             given = torch.tensor(lengths)
@@ -31,20 +34,28 @@ def masks_are_on_the_host(case: Case) -> None:
                     f"{(len(lengths), size)} torch.bool on the host is promised"
                 )
             if given.tolist() != lengths:
-                raise Broken("forward writes into the lengths")
+                raise Broken("forward writes into the lengths: work on a copy")
 
 
 def padding_is_never_masked(case: Case) -> None:
-    """No mask covers a frame past the end of its row."""
+    """No mask covers a frame past the end of its row.
+
+    What is masked becomes a target, and silence after the end is none.
+    """
     for seed in range(20):
         lengths = [*SIZES, 0]
         mask = masks(case, lengths, max(SIZES) + 5, seed)
         if mask[torch.arange(mask.size(1)) >= torch.tensor(lengths)[:, None]].any():
-            raise Broken("a frame past the end of its row is masked: padding would become a target")
+            raise Broken(
+                "a frame past the end of its row is masked: padding would become a target; compare with `lengths`, not with `size`"
+            )
 
 
 def rows_that_can_be_masked_are(case: Case) -> None:
-    """A row of a length that is ever masked is always masked: none of them is left without a target by chance."""
+    """A row of a length that is ever masked is always masked: none of them is left without a target by chance.
+
+    A batch in which no row drew a mask has no target: a mean over none is NaN, and its work is lost.
+    """
     draws = 50
     for length in SIZES:
         masked = masks(case, [length] * draws, length).any(1)
@@ -54,11 +65,16 @@ def rows_that_can_be_masked_are(case: Case) -> None:
                 "give a row that drew none a mask at a random place"
             )
     if not masks(case, [max(SIZES)], max(SIZES)).any():
-        raise Broken(f"a row of {max(SIZES)} frames has no masked frame: nothing would be learned")
+        raise Broken(
+            f"a row of {max(SIZES)} frames has no masked frame, so nothing would be learned: mask some, or set hides = False"
+        )
 
 
 def seed_decides_the_mask(case: Case) -> None:
-    """The same seed gives the same mask, another seed another one."""
+    """The same seed gives the same mask, another seed another one.
+
+    Runs could not be repeated or resumed; and one mask for ever hides the same frames for ever.
+    """
     lengths = [400] * 4
     first, again, other = (masks(case, lengths, 400, seed) for seed in (0, 0, 1))
     if not torch.equal(first, again):
@@ -68,7 +84,10 @@ def seed_decides_the_mask(case: Case) -> None:
 
 
 def channels_are_hidden_whole(case: Case) -> None:
-    """`channels` changes whole channels of a row or nothing, to one value, by the seed alone; padding and input stay."""
+    """`channels` changes whole channels of a row or nothing, to one value, by the seed alone; padding and input stay.
+
+    A channel that is left in places, or filled with many values, still tells what was in it.
+    """
     masking: Masking = case.plugin()
     source = torch.Generator().manual_seed(0)
     x = Seq(torch.randn(8, 30, 128, generator=source), torch.tensor([30, 20, 7, 1, 30, 30, 0, 30]))
@@ -84,7 +103,7 @@ def channels_are_hidden_whole(case: Case) -> None:
         raise Broken("channels gives another shape, dtype or other lengths: hide values, cut nothing")
     changed = out.x != before  # (B, T, C)
     if changed[~x.valid].any():
-        raise Broken("channels changes frames past the end of a row")
+        raise Broken("channels changes frames past the end of a row: leave padding as it is")
     hidden = changed.any(1, keepdim=True)  # (B, 1, C)
     if (changed != hidden & x.valid[..., None]).any():
         raise Broken("a channel is hidden in some frames of a row and not in others: that is the mask's work")

@@ -32,21 +32,29 @@ def headline(answers: Answers) -> float:
 
 
 def answers_add_up(case: Case) -> None:
-    """Counts are one summand per test utterance; sums of them, many at a time, give finite metrics."""
+    """Counts are one summand per test utterance; sums of them, many at a time, give finite metrics.
+
+    Intervals draw test utterances again and add their counts up.
+    """
     answers = ask(case)
     if len(answers.counts) != TEST:
-        raise Broken(f"counts hold {len(answers.counts)} rows for {TEST} test utterances: one each")
+        raise Broken(
+            f"counts hold {len(answers.counts)} rows for {TEST} test utterances: give one row for each"
+        )
     totals = answers.counts.sum(0, keepdim=True).expand(3, *answers.counts.shape[1:])  # (R, ...)
     metrics = answers.metrics(totals)
     if not metrics:
         raise Broken("metrics gives nothing: name at least one, the headline first")
     for name, value in metrics.items():
         if value.shape != (3,) or not torch.isfinite(value).all():
-            raise Broken(f"'{name}' of 3 summed counts is {value.tolist()}: 3 finite numbers are promised")
+            raise Broken(f"'{name}' of 3 summed counts is {value.tolist()}: give one finite number for each")
 
 
 def seed_decides_the_answers(case: Case) -> None:
-    """The same seed gives the same answers, whatever torch's generator drew before."""
+    """The same seed gives the same answers, whatever torch's generator drew before.
+
+    A score could not be repeated, and seeds would not be what it varies over.
+    """
     probe: Probe = case.plugin()
     counts = []
     for before in (1, 2):
@@ -57,7 +65,10 @@ def seed_decides_the_answers(case: Case) -> None:
 
 
 def features_are_left_alone(case: Case) -> None:
-    """The probe does not write into features: other probes read them too."""
+    """The probe does not write into features: other probes read them too.
+
+    Those that run after it would be given something else.
+    """
     probe: Probe = case.plugin()
     train, test = tiny(TRAIN, 1), tiny(TEST, 2)
     probe.run(train, test, 0)
@@ -67,7 +78,10 @@ def features_are_left_alone(case: Case) -> None:
 
 
 def knowledge_pays(case: Case) -> None:
-    """Features that tell the label have a higher headline metric than noise."""
+    """Features that tell the label have a higher headline metric than noise.
+
+    The first metric leads the table: more of it has to mean better.
+    """
     told, noise = headline(ask(case, 10.0)), headline(ask(case, 0.0))
     if not told > noise + 0.1 * abs(noise):
         raise Broken(

@@ -21,7 +21,11 @@ def inputs(*shape: int) -> Tensor:
 
 
 def ids_are_codes(case: Case) -> None:
-    """Ids are int64 (..., books) below `codes`; vectors are (..., dim); any leading shape, an empty one too."""
+    """Ids are int64 (..., books) below `codes`; vectors are (..., dim); any leading shape, an empty one too.
+
+    Heads have one output for each of `codes`; an id past the end is another book's, or a crash on the
+    device.
+    """
     for dim, lead in ((DIM, (4, 7)), (DIM, (50,)), (DIM, (0,)), (2 * DIM, (3, 2, 5))):
         quantizer = made(case, dim)
         codes: Codes = quantizer(inputs(*lead, dim))
@@ -32,7 +36,7 @@ def ids_are_codes(case: Case) -> None:
             )
         if codes.ids.numel() and not 0 <= int(codes.ids.min()) <= int(codes.ids.max()) < quantizer.codes:
             raise Broken(
-                f"ids lie in {int(codes.ids.min())}..{int(codes.ids.max())}, codes = {quantizer.codes}"
+                f"ids lie in {int(codes.ids.min())}..{int(codes.ids.max())}, codes = {quantizer.codes}: number them from 0, and say how many a book has"
             )
         if codes.vectors is not None and codes.vectors.shape != (*lead, quantizer.dim):
             raise Broken(f"vectors are {tuple(codes.vectors.shape)}, dim promises {(*lead, quantizer.dim)}")
@@ -41,7 +45,10 @@ def ids_are_codes(case: Case) -> None:
 
 
 def ids_depend_on_the_input_only(case: Case) -> None:
-    """In evaluation the same input has the same ids, whatever stands beside it and was quantized before."""
+    """In evaluation the same input has the same ids, whatever stands beside it and was quantized before.
+
+    The same moment would be another target in every batch.
+    """
     quantizer, x = made(case), inputs(40, DIM)
     first: Codes = quantizer(x)
     quantizer(inputs(90, DIM) * 3)
@@ -53,7 +60,10 @@ def ids_depend_on_the_input_only(case: Case) -> None:
 
 
 def ids_survive_autocast(case: Case) -> None:
-    """The same fp32 input has the same ids under bf16 autocast."""
+    """The same fp32 input has the same ids under bf16 autocast.
+
+    A run in bf16 would learn other targets than the same one in fp32.
+    """
     quantizer, x = made(case), inputs(20_000, DIM)
     plain = quantizer(x).ids
     with torch.autocast("cpu", torch.bfloat16):
@@ -66,7 +76,10 @@ def ids_survive_autocast(case: Case) -> None:
 
 
 def inputs_are_left_alone(case: Case) -> None:
-    """The quantizer changes neither its input nor, in forward, what it saves."""
+    """The quantizer changes neither its input nor, in forward, what it saves.
+
+    The frames are read again after it; and validation, or a second micro-batch, would move the codes.
+    """
     quantizer, x = made(case).train(), inputs(40, DIM)
     before, state = x.clone(), snapshot(quantizer)
     quantizer(x)

@@ -29,7 +29,8 @@ OVERRIDES = ("train.batches=2", "optimizer.eps=1.0")  # no division by tiny grad
 def ranks_are_micro_batches(case: Case) -> None:
     """Two ranks with a batch each end where one process with both batches ends, and log the same.
 
-    So do two ranks that share the model's parameters.
+    So do two ranks that share the model's parameters. On more devices the same config would be another
+    method.
     """
     with tempfile.TemporaryDirectory() as folder:
         run_ranks(case, Path(folder))
@@ -57,11 +58,11 @@ def compare(who: str, end: dict[str, Any], model: dict[str, Tensor], values: dic
                 "rank, or per forward, belongs into a sum over ranks in on_step_end"
             )
     if end["values"].keys() != values.keys():
-        raise Broken(f"{who} log other stats than one process")
+        raise Broken(f"{who} log other stats than one process: give the same ones from every batch")
     for name, number in values.items():
         if abs(end["values"][name] - number) > 1e-3 * abs(number) + 1e-6:
             raise Broken(
-                f"{who} log {name}={end['values'][name]:.6g}, one process {number:.6g}: is the stat a sum?"
+                f"{who} log {name}={end['values'][name]:.6g}, one process {number:.6g}: give the stat as a sum and its weight"
             )
 
 
@@ -89,7 +90,7 @@ def run_ranks(case: Case, folder: Path) -> None:
                 )
     except ProcessException as error:
         says = str(error).strip().splitlines()[-1].removeprefix(f"{Broken.__module__}.Broken: ")
-        raise Broken(f"one of two ranks failed: {says}") from error
+        raise Broken(f"one of two ranks failed: {says}; make no difference between ranks") from error
     finally:
         for process in context.processes:
             process.kill()

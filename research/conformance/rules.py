@@ -1,5 +1,6 @@
 """What a rule is, and how its verdict is told."""
 
+import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ _HERE, _TORCH = Path(__file__).parent, Path(torch.__file__).parent
 
 
 class Broken(Exception):  # noqa: N818  it names a verdict, as in "broken: ..."
-    """A plugin does not keep a rule: what is wrong, why it matters, what to do."""
+    """A plugin does not keep a rule: what was seen, and what to do. Why it matters is in the rule's docstring."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,13 @@ class Result:
 
     @property
     def demand(self) -> str:
-        return (self.rule.__doc__ or "").split("\n", 1)[0]
+        """The first line of the rule's docstring."""
+        return (inspect.getdoc(self.rule) or "").split("\n", 1)[0]
+
+    @property
+    def reason(self) -> str:
+        """The rest of it, in one line: why the rule matters."""
+        return " ".join((inspect.getdoc(self.rule) or "").split("\n")[1:]).strip()
 
 
 def judge(rule: Rule, case: Case) -> Result:

@@ -13,7 +13,10 @@ from research.training.validation import validate
 
 
 def forward_moves_no_state(case: Case) -> None:
-    """A forward and a backward pass change nothing that is saved, in training and in evaluation."""
+    """A forward and a backward pass change nothing that is saved, in training and in evaluation.
+
+    Validation, a second micro-batch or a step that was skipped would move the model.
+    """
     model = case.model()
     batch = speech(model)
     before = snapshot(model)
@@ -29,7 +32,10 @@ def forward_moves_no_state(case: Case) -> None:
 
 
 def validation_leaves_no_trace(case: Case) -> None:
-    """Training goes on the same whether or not a validation came in between."""
+    """Training goes on the same whether or not a validation came in between.
+
+    How often one looks at a run would decide what it learns.
+    """
     ends = []
     for checks in (0, 2):
         model = case.model()
@@ -47,7 +53,10 @@ def validation_leaves_no_trace(case: Case) -> None:
 
 
 def step_end_runs_once(case: Case) -> None:
-    """Every plugin in the model is told the end of a step once, whatever the micro-batches."""
+    """Every plugin in the model is told the end of a step once, whatever the micro-batches.
+
+    Teachers, temperatures and codebooks would move at another speed than their config says.
+    """
     model = case.model()
     plugins = {name: module for name, module in model.named_modules() if isinstance(module, Plugin)}
     told = {name: listen(plugin) for name, plugin in plugins.items()}
@@ -74,7 +83,10 @@ def listen(plugin: Plugin) -> list[int]:
 
 
 def resuming_is_exact(case: Case) -> None:
-    """Saved after two steps, loaded into another model, trained two more: bit-equal to four steps."""
+    """Saved after two steps, loaded into another model, trained two more: bit-equal to four steps.
+
+    Jobs end at time limits; a run that forgets something there is another experiment from then on.
+    """
     cfg = case.config()
     whole, first, second = case.model(), case.model(), case.model(seed=1)
     batches = [speech(whole, seed=k) for k in range(4)]
@@ -95,7 +107,10 @@ def resuming_is_exact(case: Case) -> None:
 
 
 def checkpoint_is_whole(case: Case) -> None:
-    """What is saved loads into a fresh model, key for key, and gives it all of the state."""
+    """What is saved loads into a fresh model, key for key, and gives it all of the state.
+
+    What is not saved, or not there to load into, is lost with the job.
+    """
     model, fresh = case.model(), case.model(seed=1)
     train(student(model, case.config()), [speech(model)])
     try:
@@ -110,7 +125,9 @@ def checkpoint_is_whole(case: Case) -> None:
             f"{strays[0]} is only in one of a trained and a fresh model: register every buffer in __init__"
         )
     if keys := moved(snapshot(model), snapshot(fresh)):
-        raise Broken(f"{keys[0]} has another value after loading: what is saved is not what was there")
+        raise Broken(
+            f"{keys[0]} has another value after loading: save the tensor itself, and change nothing in loading"
+        )
 
 
 def stored(state: dict[str, object]) -> dict[str, dict[str, object]]:

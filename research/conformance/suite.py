@@ -1,7 +1,5 @@
 """Which rules hold for which kind of plugin."""
 
-from collections.abc import Iterator
-
 from research.conformance import (
     aggregation,
     augmentation,
@@ -22,7 +20,7 @@ from research.conformance import (
     targets,
 )
 from research.conformance.case import Case
-from research.conformance.rules import Result, Rule, judge
+from research.conformance.rules import Rule
 from research.contracts import Masking
 
 EVERY = (common.builds_at_full_size, common.config_reads_back)
@@ -38,6 +36,7 @@ MODEL = (
     ranks.ranks_are_micro_batches,
     targets.no_target_leaks,
     targets.targets_follow_the_signal,
+    targets.parts_do_as_it_says,
     targets.seed_decides_everything,
     targets.bf16_keeps_targets,
     learning.gradients_reach_every_parameter,
@@ -140,10 +139,3 @@ def rules_for(kind: str, name: str) -> tuple[Rule, ...]:
     if issubclass(case.cls, Masking) and not case.cls.hides:
         return common.config_reads_back, masking.masks_are_on_the_host, masking.padding_is_never_masked
     return RULES[kind]
-
-
-def hold(kind: str, name: str) -> Iterator[Result]:
-    """Hold a plugin to its rules, one at a time."""
-    case = Case(kind, name)
-    for rule in rules_for(kind, name):
-        yield judge(rule, case)

@@ -1,22 +1,31 @@
 """Targets: of the signal, hidden from the student, decided by the seed, the same in every precision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from research.conformance import unmasked
 from research.conformance.case import Case, speech
 from research.conformance.loss import steady
-from research.conformance.rules import Broken
+from research.conformance.rules import Broken, crash
 from research.conformance.tools import Fixed
-from research.contracts import Batch, Loss, Objective, Quantizer, Seq
+from research.contracts import Batch, Encoder, Frontend, Loss, Objective, Quantizer, Seq, Use
 from research.training.seeds import seed_all
 
 
 def no_target_leaks(case: Case) -> None:
-    """What stands under the mask reaches nothing that the student's encoder gives."""
+    """What stands under the mask reaches nothing that the student's encoder gives; without masks, no target does.
+
+    A student that sees what it has to predict copies it: the loss is fine and nothing is learned.
+    """
     model = steady(case)
     batch = speech(model)
+    unmasked.given_stays_unheard(model, batch)
+    if model.masks is not Use.must:
+        unmasked.nothing_predicted_is_heard(model, batch)
+        return
     (plain, _), (spoilt, _) = view(model, batch, spoil=False), view(model, batch, spoil=True)
     if not plain:
         raise Broken("the encoder never ran with gradients: train through objective.encoder")
@@ -28,27 +37,60 @@ def no_target_leaks(case: Case) -> None:
 
 
 def targets_follow_the_signal(case: Case) -> None:
-    """The loss depends on what is under the mask, or on offline labels."""
+    """The loss depends on the signal that is hidden or not heard yet, on labels, or on texts.
+
+    Targets that say nothing about the signal teach nothing about it.
+    """
     model = steady(case)
     batch = speech(model)
-    (_, plain), (_, spoilt) = view(model, batch, spoil=False), view(model, batch, spoil=True)
-    assert batch.labels is not None
-    batch.labels = batch.labels.replace((batch.labels.x + 1) % 8)
-    _, relabelled = view(model, batch, spoil=False)
-    if torch.equal(plain.total, spoilt.total) and torch.equal(plain.total, relabelled.total):
+    if model.masks is Use.must:
+        (_, plain), (_, spoilt) = view(model, batch, spoil=False), view(model, batch, spoil=True)
+        _, regiven = view(model, unmasked.regiven(batch), spoil=False)
+        follows = not (torch.equal(plain.total, spoilt.total) and torch.equal(plain.total, regiven.total))
+    else:
+        follows = unmasked.targets_matter(model, batch)
+    if not follows:
         raise Broken(
-            "neither other values under the mask nor other labels change the loss: the targets are not of the "
-            "signal; take them before the mask is filled, and fill a copy, never the frames themselves"
+            "neither other values of what is hidden or still to come, nor other labels or texts change the loss: the "
+            "targets are not of the signal; take them before the mask is filled, and fill a copy, never the frames "
+            "themselves"
+        )
+
+
+def parts_do_as_it_says(case: Case) -> None:
+    """It asks for masks as `masks` says, and reads no labels or texts that are not in `wants`.
+
+    A choice of masking that would do nothing is refused by `masks`; batches hold only what is in `wants`.
+    """
+    model = case.model()
+    batch = speech(model)
+    (total, masks) = draw(model, batch, 1)
+    if (model.masks is Use.must) != bool(masks) and model.masks is not Use.may:
+        raise Broken(
+            f"masks is Use.{model.masks.value}, but it asked for {len(masks)} masks in a step: say what it does"
+        )
+    bare = replace(batch, texts=batch.texts if "text" in model.wants else [])
+    bare = replace(bare, labels=bare.labels if "labels" in model.wants else None)
+    try:
+        same = torch.equal(draw(model, bare, 1)[0], total)
+    except Exception as error:
+        raise Broken(
+            f"without what `wants` leaves out it crashes: {crash(error)}; add it to `wants`"
+        ) from error
+    if not same:
+        raise Broken(
+            f"wants is {model.wants}, but the loss depends on other labels or texts: add them to `wants`"
         )
 
 
 def view(model: Objective, batch: Batch, *, spoil: bool) -> tuple[list[Tensor], Loss]:
     """What the student's encoder gives, and the loss, with other values under the mask if asked.
 
-    They are put where the mask applies, by its size: in the frontend's frames, or in what `embed` gives.
+    They are put where the mask applies, by its size: in the frontend's frames, or in what `embed` gives. What copies
+    of the model read is changed in both, for any of it may be a target.
     """
     encoder, seen = model.encoder, list[Tensor]()
-    context, embed = encoder.context, encoder.embed
+    context = encoder.context
     after = spoil and masks_embedded(model, batch)
 
     def watch(x: Seq, layers: Sequence[int] = ()) -> object:
@@ -58,17 +100,22 @@ def view(model: Objective, batch: Batch, *, spoil: bool) -> tuple[list[Tensor], 
         return encoded
 
     vars(encoder)["context"] = watch
-    if after:
-        vars(encoder)["embed"] = lambda feats: other_values(embed(feats))
-    hook = model.frontend.register_forward_hook(
-        lambda _module, _args, out: other_values(out) if spoil and not after else out
-    )
+    for each in model.modules() if spoil else ():
+        if isinstance(each, Frontend) and not (after and each is model.frontend):
+            vars(each)["forward"] = spoiled(each.forward)
+        if isinstance(each, Encoder) and after:
+            vars(each)["embed"] = spoiled(each.embed)
     seed_all("view")
     loss: Loss = model(batch)
-    hook.remove()
-    vars(encoder).pop("context")
-    vars(encoder).pop("embed", None)
+    for each in model.modules():
+        for name in ("forward", "embed", "context") if isinstance(each, Frontend | Encoder) else ():
+            vars(each).pop(name, None)
     return seen, loss
+
+
+def spoiled(give: Callable[[Seq], Seq]) -> Callable[[Seq], Seq]:
+    """The same with other values under the mask."""
+    return lambda x: other_values(give(x))
 
 
 def masks_embedded(model: Objective, batch: Batch) -> bool:
@@ -87,7 +134,11 @@ def other_values(x: Seq) -> Seq:
 
 
 def seed_decides_everything(case: Case) -> None:
-    """The same seed gives the same loss and masks, bit for bit; another seed gives other masks."""
+    """The same seed gives the same loss and masks, bit for bit; another seed gives other masks.
+
+    Runs could not be repeated or resumed; and one mask for ever hides the rest of the signal's frames for
+    ever.
+    """
     model = case.model()
     batch = speech(model)
     same, other = [draw(model, batch, seed) for seed in (1, 1)], draw(model, batch, 2)
@@ -113,7 +164,10 @@ def draw(model: Objective, batch: Batch, seed: int) -> tuple[Tensor, list[Tensor
 
 
 def bf16_keeps_targets(case: Case) -> None:
-    """Under bf16 autocast, targets that no trained weight has a say in stay the same integers."""
+    """Under bf16 autocast, targets that no trained weight has a say in stay the same integers.
+
+    A run in bf16 would learn other targets than the same one in fp32.
+    """
     model = steady(case)
     batch = speech(model)
     plain = quantized(model, batch)

@@ -109,7 +109,9 @@ def train(it: Student, batches: Sequence[Batch], first: int = 0) -> StatBag:
     bag, fed = StatBag(it.ranks.device), iter([Fed(batch, 1.0, Stat(torch.zeros(()))) for batch in batches])
     for step in range(first, first + len(batches) // it.cfg.train.share(it.ranks.size)):
         if not train_step(it, fed, step, bag, stop=False).sound:
-            raise Broken(f"the loss or a gradient of step {step + 1} is not finite")
+            raise Broken(
+                f"the loss or a gradient of step {step + 1} is not finite: guard divisions, roots and logarithms"
+            )
     return bag
 
 

@@ -1,0 +1,1 @@
+"""Plugins to start from. Nothing imports them: `hark new` copies them under another name."""
