@@ -53,7 +53,12 @@ class Fbank(Frontend):
             wave = at_least(audio.x.float() * SCALE, self.size)  # (B, N)
             energy = energies(wave, self.window, self.step, self.cfg.n_fft, self.cfg.preemphasis)
             energy = energy[:, : max(1, int(lengths.max()))] @ self.filters  # (B, S, bands)
-            return self.stack(self.normalize(Seq(energy.clamp(min=FLOOR).log(), lengths)))
+            feats = self.describe(Seq(energy.clamp(min=FLOOR).log(), lengths))
+            return self.stack(self.normalize(feats))
+
+    def describe(self, feats: Seq) -> Seq:
+        """What a frame is made of, from its log-mel energies: (B, S, bands) -> (B, S, F / stack)."""
+        return feats
 
     def normalize(self, feats: Seq) -> Seq:
         inside = feats.valid[..., None].float()  # (B, S, 1)
@@ -76,3 +81,4 @@ class Fbank(Frontend):
 
 
 preset("fbank_plain", Fbank.Config(stack=1, normalize=Normalize.none))
+preset("stacked_mel", Fbank.Config(stack=4))  # 40 ms: for encoders that do not subsample

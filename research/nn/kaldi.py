@@ -1,5 +1,7 @@
 """Log-mel energies as Kaldi's `compute-fbank-feats` defines them, batched."""
 
+from math import pi
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,3 +55,11 @@ def standardize(x: Tensor, inside: Tensor, dims: tuple[int, ...], eps: float = 1
     centred = (x - (x * inside).sum(dims, keepdim=True) / count.clamp(min=1)) * inside
     variance = centred.square().sum(dims, keepdim=True) / (count - 1).clamp(min=1)
     return centred * (variance + eps).rsqrt()
+
+
+def cosines(bands: int, ceps: int) -> Tensor:
+    """The first basis vectors of the orthonormal DCT-II: (bands, ceps)."""
+    place = (torch.arange(bands, dtype=torch.float64, device="cpu")[:, None] + 0.5) / bands
+    basis = (pi * place * torch.arange(ceps, dtype=torch.float64, device="cpu")).cos() * (2 / bands) ** 0.5
+    basis[:, 0] /= 2**0.5
+    return basis.float()
