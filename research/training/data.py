@@ -160,17 +160,17 @@ class Planned(Source):
 
 
 def silence(sample_rate: int) -> Batch:
-    """Give a tenth of a second without a label."""
+    """Give a tenth of a second without a label or a text."""
     size = sample_rate // 10
     nothing = Seq(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([0]))
-    return Batch.clean(Seq(torch.zeros(1, size), torch.tensor([size])), labels=nothing, ids=[""])
+    return Batch.clean(Seq(torch.zeros(1, size), torch.tensor([size])), labels=nothing, ids=[""], texts=[""])
 
 
 def blank(speech: Manifest) -> Batch:
-    """Give one frame of zeros without a label, where utterances are stored features."""
+    """Give one frame of zeros without a label or a text, where utterances are stored features."""
     nothing = Seq(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([0]))
     frame = torch.zeros(1, 1, features.layout(speech).width)  # (1, 1, L D)
-    return Batch.clean(Seq(frame, torch.tensor([1])), labels=nothing, ids=[""])
+    return Batch.clean(Seq(frame, torch.tensor([1])), labels=nothing, ids=[""], texts=[""])
 
 
 def one_by_one(ranks: Ranks, load: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""What lines of a manifest give beside audio, for a task that wants it: ids of frames."""
+"""What lines of a manifest give beside audio, for a task that wants it: ids of frames, texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +27,12 @@ class Given:
         return cls(task.wants, task.classes)
 
     def check(self, speech: Manifest) -> None:
-        """HarkError when the first line of a manifest lacks something, or what it names cannot be used."""
+        """HarkError when a line has no text, or the first of a manifest names no labels that can be used."""
         if not self.wants:
             return
+        if "text" in self.wants:
+            for row in range(len(speech)):
+                self.text(speech, row)
         nothing = Batch.clean(Seq(torch.zeros(1, 1), torch.tensor([1])))
         _, first = np.unique(speech.rows["source"], return_index=True)
         for row in first.tolist():
@@ -41,6 +44,18 @@ class Given:
             found = [self.labels(speech, row) for row in rows]  # (U_i, 1) each
             lengths = torch.tensor([len(one) for one in found])  # (B,)
             batch.labels = Seq(pad_sequence(found, batch_first=True), lengths)  # (B, U, 1)
+        if "text" in self.wants:
+            batch.texts = [self.text(speech, row) for row in rows]
+
+    def text(self, speech: Manifest, row: int) -> str:
+        """What was said in an utterance; "" where nobody wrote it down."""
+        text = speech.extra(row).get("text")  # noqa: S610  not Django's
+        if not isinstance(text, str):
+            raise HarkError(
+                f"{speech.where(row)}: text is {text!r}, and this objective learns what was said; write it there, or "
+                '"text": "" for an utterance that nobody wrote down'
+            )
+        return text
 
     def labels(self, speech: Manifest, row: int) -> Tensor:
         """Ids of an utterance's frames, (U, 1)."""
@@ -67,7 +82,9 @@ NOTHING = Given()
 
 
 def stand_in(batch: Batch, task: Task) -> Batch:
-    """Give a batch that is of no lines what the task wants of them: an id for every frame, zeros all."""
+    """Give a batch that is of no lines what the task wants of them: zeros for ids of frames, no text."""
+    if "text" in task.wants:
+        batch.texts = [""] * len(batch.audio.lengths)
     if "labels" in task.wants and isinstance(task, Objective):
         hop = task.frontend.hop * task.encoder.stride  # samples
         frames = batch.audio.lengths // hop  # (B,) within one of the encoder's
