@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from enum import Enum
 
+from torch import Tensor, nn
+
 
 class Convolutions(Enum):
     """Which frames a convolution over time reads."""
@@ -17,6 +19,17 @@ class Convolutions(Enum):
     def ahead(self, kernel: int) -> int:
         """Frames that are read after a frame."""
         return (kernel - 1) // 2 if self is Convolutions.centred else 0
+
+
+class Depthwise(nn.Conv2d):
+    """One kernel for each channel, over time: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, channels: int, kernel: int, reads: Convolutions) -> None:
+        super().__init__(channels, channels, (1, kernel), padding=(0, reads.padding(kernel)), groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x.transpose(1, 2)[:, :, None])  # (B, C, 1, T or more)
+        return y[:, :, 0, : x.size(1)].transpose(1, 2)
 
 
 def furthest(layer: Callable[[int], int], depth: int, period: int) -> int:
