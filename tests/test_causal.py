@@ -6,11 +6,15 @@ import pytest
 import torch
 
 from research import registry
+from research.compose import compose_config
 from research.contracts import Seq
 from research.errors import HarkError
+from research.interop.nemo import load
+from research.interop.nemo_values import values_of
 from research.nn.attention import Positions, Window
 from research.nn.causal import Convolutions, furthest
 from research.nn.conformer import ConvNorm
+from tests.test_nemo_parity import rewrite
 
 registry.load_plugins()
 
@@ -124,3 +128,22 @@ def test_layers_reach_on_from_where_layers_reached():
     assert furthest(lambda frame: frame + 3, 4, 1) == 12
     assert furthest(lambda frame: frame - frame % 5 + 4, 9, 5) == 4
     assert furthest(lambda frame: frame, 7, 1) == 0
+
+
+def test_what_makes_a_model_stream_is_taken_over_and_given_back(tmp_path):
+    streaming = {
+        "att_context_style": "chunked_limited",
+        "att_context_size": [6, 2],
+        "conv_context_size": "causal",
+    }
+    model, _ = load(
+        rewrite(tmp_path / "model.nemo", config=lambda values: values["encoder"].update(streaming))
+    )
+    assert model.encoder.ahead == 2
+    chosen = ["encoder.window=chunked", "encoder.context=[6,2]", "encoder.convolutions=causal"]
+    config = compose_config(["data.train=[]", "encoder=fastconformer_tiny", *chosen]).config
+    said = values_of(config)["encoder"]
+    assert {key: said[key] for key in streaming} == streaming
+    config = compose_config(["data.train=[]", "encoder=fastconformer_tiny", "encoder.positions=alibi"]).config
+    with pytest.raises(HarkError, match="self_attention_model: .* has no word for alibi"):
+        values_of(config)

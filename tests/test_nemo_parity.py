@@ -183,6 +183,8 @@ def put(section, key, value):
         (put("encoder", "subsampling_factor", 16), "subsampling_factor=16"),
         (put("encoder", "att_context_size", [[70, 1], [5, 5]]), "encoder.att_context_size"),
         (put("encoder", "causal_downsampling", True), "encoder.causal_downsampling=True"),
+        (put("encoder", "conv_context_size", [4, 4]), "encoder.conv_context_size"),
+        (put("encoder", "att_context_style", "chunked_limited_with_rc"), "encoder.att_context_style"),
         (put("encoder", "flux", 3), "encoder.flux=3"),
         (put("quantizer", "freeze", False), "quantizer.freeze=False"),
         (put("quantizer", "combine_time_steps", 4), "quantizer.combine_time_steps=4"),

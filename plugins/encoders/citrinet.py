@@ -23,7 +23,8 @@ class Citrinet(Encoder):
 
     Every stage but the first begins with a block that halves the frame rate. `embed` ends with the last of these; each
     block after it is a layer. All are `dim` wide: the block of another width with which NeMo closes the stack belongs to
-    the heads of the objective (`objective.closing` of `mel_contrast`).
+    the heads of the objective (`objective.closing` of `mel_contrast`). Squeeze-and-excitation hears whole utterances, so
+    there is no causal form.
     """
 
     example = ("encoder.dim=64", "encoder.stages=[[5],[11,13],[13],[25,27,29]]", "encoder.repeat=2")
