@@ -13,7 +13,8 @@ from research.conformance.rules import Broken
 from research.conformance.suite import DOWNSTREAM, EVERY, MODEL, RULES, rules_for
 from tests.borrowed import borrowed
 
-MODULES = [f"tests.broken.{name}" for name in ("objectives", "losses", "parts", "others", "downstream")]
+KINDS = ("objectives", "losses", "unmasked", "parts", "others", "downstream")
+MODULES = [f"tests.broken.{name}" for name in KINDS]
 ROOT = Path(__file__).parents[1]
 
 

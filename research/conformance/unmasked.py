@@ -1,7 +1,7 @@
 """Objectives that mask nothing: what they predict was given to them, or was not heard yet."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -56,7 +56,7 @@ def look(model: Objective, batch: Batch, piece: int | None = None, told: View | 
 
     vars(encoder)["context"] = watch
     try:
-        with other_piece(model, piece):
+        with nullcontext() if piece is None else other_piece(model, piece):
             seed_all("look")
             seen.loss = model(batch).total
     finally:
@@ -72,20 +72,20 @@ def cut_off(encoded: Encoded) -> Encoded:
 
 
 @contextmanager
-def other_piece(model: Objective, piece: int | None) -> Iterator[None]:
+def other_piece(model: Objective, piece: int) -> Iterator[None]:
     """Let every frontend in a model give other frames in one piece: those that become encoder frame `piece`."""
     r, found = model.encoder.stride, [m for m in model.modules() if isinstance(m, Frontend)]
 
     def changed(give: Callable[[Seq], Seq]) -> Callable[[Seq], Seq]:
         def spoil(audio: Seq) -> Seq:
             feats = give(audio)
-            here = (torch.arange(feats.x.size(1)) // r == piece)[None] & feats.valid  # (B, S)
+            here = feats.valid & (torch.arange(feats.x.size(1)) // r).eq(piece)  # (B, S)
             drawn = torch.randn(feats.x.shape, generator=torch.Generator().manual_seed(3))
             return feats.replace(torch.where(here[..., None], drawn, feats.x))
 
         return spoil
 
-    for each in found if piece is not None else ():
+    for each in found:
         vars(each)["forward"] = changed(each.forward)
     try:
         yield
