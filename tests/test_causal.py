@@ -145,5 +145,5 @@ def test_what_makes_a_model_stream_is_taken_over_and_given_back(tmp_path):
     said = values_of(config)["encoder"]
     assert {key: said[key] for key in streaming} == streaming
     config = compose_config(["data.train=[]", "encoder=fastconformer_tiny", "encoder.positions=alibi"]).config
-    with pytest.raises(HarkError, match="self_attention_model: .* has no word for alibi"):
+    with pytest.raises(HarkError, match="has no word for alibi"):
         values_of(config)
