@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Seq, Stat
 from research.nn.contrast import contrast
-from research.nn.functional import histogram, penalize, perplexity, select, stack
+from research.nn.functional import feature_penalty, histogram, penalize, perplexity, select
 from research.nn.mel import standardize
 from research.nn.modules import MaskToken
 from research.registry import register
@@ -94,12 +94,9 @@ class Wav2Vec2(Objective):
 
     def regularize(self, loss: Loss, codes: Codes, feats: Seq, mask: Tensor) -> Loss:
         """Add the penalties of the quantizer's codes, and of the features (B, S, F) under the mask (B, T)."""
-        n, loss = loss.count, penalize(loss, codes, self.cfg.diversity)
+        loss = penalize(loss, codes, self.cfg.diversity)
         if self.cfg.feature_penalty > 0:
-            features = select(stack(feats.x, self.encoder.stride), mask).float()  # (M, r * F)
-            square = features.square().mean(-1).sum()
-            stat = Stat(square.detach(), n)
-            loss = loss.plus(Loss(square, n, {"feature_penalty": stat}), self.cfg.feature_penalty)
+            loss = feature_penalty(loss, feats, self.encoder.stride, mask, self.cfg.feature_penalty)
         return loss
 
     def normalize(self, z: Seq) -> Tensor:  # (B, T, D) -> fp32 (B, T, D)

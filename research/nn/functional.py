@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from research.contracts import Codes, Loss, Stat
+from research.contracts import Codes, Loss, Seq, Stat
 
 
 def stack(x: Tensor, r: int) -> Tensor:
@@ -71,6 +71,14 @@ def penalize(loss: Loss, codes: Codes, weight: float) -> Loss:
         return loss
     penalty, n = codes.penalty * loss.count, loss.count
     return loss.plus(Loss(penalty, n, {"penalty": Stat(penalty.detach(), n)}), weight)
+
+
+def feature_penalty(loss: Loss, feats: Seq, r: int, hit: Tensor, weight: float) -> Loss:
+    """Add the mean square of a trained frontend's features (B, S, F), over the targets' frames: bool (B, T)."""
+    features = select(stack(feats.x, r), hit).float()  # (M, r * F)
+    square = features.square().mean(-1).sum()
+    stat = Stat(square.detach(), loss.count)
+    return loss.plus(Loss(square, loss.count, {"feature_penalty": stat}), weight)
 
 
 def mean(x: Tensor, valid: Tensor) -> Tensor:

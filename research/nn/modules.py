@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from research.contracts import Seq
 
@@ -29,3 +30,22 @@ class CodeHead(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).unflatten(-1, self.shape)
+
+
+class CosineHead(nn.Module):
+    """Frames against embeddings of codes, by angle: (..., D) -> (..., G, V) (HuBERT, arXiv 2106.07447, eq. 3).
+
+    Each book has a projection of its own. In fp32 under any autocast.
+    """
+
+    def __init__(self, dim: int, books: int, codes: int, *, width: int, temperature: float) -> None:
+        super().__init__()
+        self.shape, self.temperature = (books, width), temperature
+        self.project = nn.Linear(dim, books * width)
+        self.codes = nn.Parameter(torch.rand(books, codes, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            frames = F.normalize(self.project(x.float()).unflatten(-1, self.shape), dim=-1)  # (..., G, P)
+            cosine = torch.einsum("...gp,gvp->...gv", frames, F.normalize(self.codes, dim=-1))
+            return cosine / self.temperature
