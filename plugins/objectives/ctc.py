@@ -21,7 +21,7 @@ class CTC(Objective):
     (arXiv 1904.08779) does. `cer` is of the best path; saying nothing would score a `blank_cer` of 1.
     """
 
-    example = ("encoder=fastconformer_tiny", "encoder.stride=4", "masking.length=8", "objective.alphabet=abc")
+    example = ("encoder=fastconformer_tiny", "encoder.stride=4", "objective.alphabet=abc")
     masks = Use.may
     wants = ("text",)
 

@@ -18,7 +18,7 @@ class TERA(Objective):
     and never a target; with an encoder that subsamples, an output reconstructs all the frames that became it.
     """
 
-    example = ("encoder=fastconformer_tiny", "masking.length=12")
+    example = ("encoder=fastconformer_tiny",)
 
     @dataclass(kw_only=True)
     class Config(Objective.Config):
