@@ -7,7 +7,6 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch.library import Library
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from research.config import Config
@@ -16,6 +15,7 @@ from research.contracts import Batch, Masking, Objective, Stat
 from research.engine.gangs import Ranks, start
 from research.engine.parallel import place, wrap
 from research.engine.sharding import full
+from research.nn import shapes  # noqa: F401  registers them
 from research.registry import build
 from research.training.data import Fed
 from research.training.optimizer import adamw
@@ -113,23 +113,6 @@ def train(it: Student, batches: Sequence[Batch], first: int = 0) -> StatBag:
                 f"the loss or a gradient of step {step + 1} is not finite: guard divisions, roots and logarithms"
             )
     return bag
-
-
-def ctc_shape(
-    log_probs: Tensor, targets: Tensor, frames: Tensor, labels: Tensor, *_: Any
-) -> Sequence[Tensor]:
-    """Shapes of a CTC loss and of what its gradient needs: torch has no kernel of it without values."""
-    if frames.device.type != "cpu" or labels.device.type != "cpu":
-        raise NotImplementedError("CTC reads its lengths: keep them on the host")
-    steps, batch = log_probs.shape[:2]
-    return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * targets.size(-1) + 1)
-
-
-WITHOUT_VALUES = Library("aten", "IMPL")
-WITHOUT_VALUES.impl("_ctc_loss.Tensor", ctc_shape, "Meta")
-WITHOUT_VALUES.impl(
-    "_ctc_loss_backward.Tensor", lambda _, log_probs, *__: torch.empty_like(log_probs), "Meta"
-)
 
 
 @contextmanager

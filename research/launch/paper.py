@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from research.launch.convolution import Orders
+from research.nn import shapes  # noqa: F401  registers them
 
 META = torch.device("meta")
 
