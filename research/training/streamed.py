@@ -23,6 +23,7 @@ from research.data.streams.summary import StreamSummary, describe
 from research.engine.gangs import Ranks
 from research.errors import HarkError
 from research.training.data import Fed, Source, State, one_by_one
+from research.training.given import NOTHING, Given
 
 
 class Streamed(Source):
@@ -32,10 +33,11 @@ class Streamed(Source):
     consumed batch and the number of the lane's batch which that epoch began with.
     """
 
-    def __init__(self, cfg: Training, ranks: Ranks) -> None:
+    def __init__(self, cfg: Training, ranks: Ranks, given: Given = NOTHING) -> None:
         super().__init__(cfg, ranks)
         assert isinstance(cfg.data, Streams)
-        self.data, self.seed = cfg.data, cfg.run.seed
+        self.data, self.seed, self.given = cfg.data, cfg.run.seed, given
+        refuse(cfg.data, given)
         self.streams = self.open(self.data.train)
         self.held_out = self.open(self.data.valid) if self.data.valid else []
         self.batches = Batches(Lanes(self.streams, self.data, self.seed), self.data, self.seed)
@@ -58,7 +60,7 @@ class Streamed(Source):
     def train(self, step: int, state: State) -> Iterator[Fed]:
         self.restore(state)
         ranks = self.ranks
-        loader = StreamLoader(self.data, self.streams, self.noise, self.seed)
+        loader = StreamLoader(self.data, self.streams, self.noise, self.seed, self.given.wants)
         portions = self.batches.read(self.done, ranks.rank, ranks.size, self.begun)
         tally = Tally(self.data.max_bad)
         for heard in self.read(portions, loader.load, self.data.workers):
@@ -81,7 +83,7 @@ class Streamed(Source):
 
     def valid(self) -> Iterator[tuple[int, Batch]]:
         ranks, portions = self.ranks, self.portions
-        loader = StreamLoader(still(self.data), self.held_out, self.noise, seed=0)
+        loader = StreamLoader(still(self.data), self.held_out, self.noise, 0, self.given.wants)
         if ranks.rank >= len(portions):
             yield ranks.rank, self.nothing
         read = once(loader, portions, self.read, rank=ranks.rank, world=ranks.size)
@@ -113,6 +115,18 @@ class Streamed(Source):
     @cached_property
     def described(self) -> StreamSummary:
         return describe(self.batches)
+
+
+def refuse(data: Streams, given: Given) -> None:
+    """HarkError for what streams cannot give."""
+    if "labels" in given.wants:
+        raise HarkError("data=lhotse: gives no labels of frames; type data=manifest")
+    for key in ("window_seconds", "truncate_seconds"):
+        if "text" in given.wants and getattr(data, key) > 0:
+            raise HarkError(
+                f"data.{key}={getattr(data, key):g}: a text is of a whole utterance; type data.{key}=0, and data.max_seconds "
+                "to leave out long ones"
+            )
 
 
 def still(data: Streams) -> Streams:

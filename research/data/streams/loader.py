@@ -16,6 +16,7 @@ from research.data.noise import Noise, Samples
 from research.data.streams.clip import Clip, Portion
 from research.data.streams.decode import decode
 from research.data.streams.perturb import perturbations
+from research.data.streams.text import said
 from research.errors import HarkError
 
 OWN = 0  # number of the draws of the objective's noise; a perturbation's is its own
@@ -39,7 +40,14 @@ class Heard(Loaded):
 class StreamLoader:
     """Decodes clips, perturbs them, and draws one clip of noise for each where there is a noise corpus."""
 
-    def __init__(self, cfg: Streams, streams: Sequence[Tagged], noise: Manifest | None, seed: int) -> None:
+    def __init__(
+        self,
+        cfg: Streams,
+        streams: Sequence[Tagged],
+        noise: Manifest | None,
+        seed: int,
+        wants: Sequence[str] = (),
+    ) -> None:
         """HarkError: `cfg.channel`, `cfg.mix` or `cfg.reverb` is not what it must be."""
         channel = cfg.channel
         if isinstance(channel, bool) or not (
@@ -48,7 +56,7 @@ class StreamLoader:
             raise HarkError(
                 f"data.channel={channel}: must be average, a number from 0, or a key of the lines"
             )
-        self.cfg, self.seed = cfg, seed
+        self.cfg, self.seed, self.wants = cfg, seed, wants
         self.tags = [dict(stream.tags) for stream in streams]  # all that workers need of what may be large
         self.noise = None if noise is None else Noise(noise, cfg)
         self.perturbations = perturbations(cfg)
@@ -56,7 +64,8 @@ class StreamLoader:
     def load(self, portion: Portion) -> Heard:
         """Read a batch. Utterances that cannot be decoded are left out and told; HarkError under `data.strict`."""
         heard = Heard(portion.epoch, lane=portion.lane, first=portion.first)
-        clean, noisy, noise, ids = list[Samples](), list[Samples](), list[Samples](), list[str]()
+        clean, noisy, noise = list[Samples](), list[Samples](), list[Samples]()
+        ids, texts = list[str](), list[str]()
         for clip in portion.clips:
             try:
                 name, found = decode(clip, self.tags[clip.source], self.cfg)
@@ -66,6 +75,8 @@ class StreamLoader:
             heard.take(found)
             heard.rows.append(clip.row)
             ids.append(name)
+            if "text" in self.wants:
+                texts.append(said(clip, name))
             both = self.perturb(found.samples, portion.epoch, clip, heard.bad_noise)
             clean.append(both[0])
             noisy.append(both[1])
@@ -73,7 +84,7 @@ class StreamLoader:
                 rng = self.rng(portion.epoch, clip, OWN)
                 noise.append(self.noise.draw(len(found.samples), rng, heard.bad_noise))
         if clean:
-            batch = Batch.clean(pad(clean), noise=pad(noise) if noise else None, ids=ids)
+            batch = Batch.clean(pad(clean), noise=pad(noise) if noise else None, ids=ids, texts=texts)
             heard.hold(beside(batch, clean, noisy), float(self.cfg.sample_rate))
         return heard
 
