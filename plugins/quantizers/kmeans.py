@@ -31,7 +31,7 @@ class KMeans(Clusters):
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__(cfg.codes if cfg.file is None else rows(cfg.file, dim_in), dim_in)
-        self.fitted = cfg.file is None
+        self.online = self.fitted = cfg.file is None
         if cfg.file is not None and not self.codebook.is_meta:
             with safe_open(cfg.file, framework="pt") as file:
                 self.codebook.copy_(file.get_tensor("centroids"))
@@ -58,8 +58,12 @@ class KMeans(Clusters):
         begun = self.seen >= 0  # (V,)
         self.seen += count * begun
         self.codebook.lerp_(mean, (count * begun / self.seen.clamp(min=1))[:, None])
-        begins = (self.seen <= 0) & self.drawn[:, 0].isfinite()  # (V,)
-        self.codebook.copy_(torch.where(begins[:, None], self.drawn[:, 1:], self.codebook))
+        waits = self.seen <= 0  # (V,)
+        start = self.drawn[
+            (waits.cumsum(0) - 1).clamp(min=0)
+        ]  # (V, 1 + C) the first of them for the first that waits
+        begins = waits & start[:, 0].isfinite()
+        self.codebook.copy_(torch.where(begins[:, None], start[:, 1:], self.codebook))
         self.seen.masked_fill_(begins, 0)
 
     def refit(self) -> None:
