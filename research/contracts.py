@@ -198,7 +198,7 @@ class Quantizer(Plugin):
 
     books: int  # G
     codes: int  # V
-    dim: int  # C of `vectors`
+    dim: int  # C of `vectors`; 0: it gives none
     online: bool = False  # whether its `codebook` moves in `on_step_end`, after the inputs
 
     def forward(self, x: Tensor) -> Codes:  # (..., dim_in) -> ids (..., G)

@@ -6,6 +6,10 @@ from torch.nn import functional as F
 
 from plugins.quantizers import random_projection
 from plugins.quantizers.random_projection import RandomProjection
+from research import registry
+from research.compose import compose_config
+from research.errors import HarkError
+from research.model import assemble
 
 
 def make(**choices):
@@ -82,3 +86,16 @@ def test_nothing_is_trained_and_no_input_is_fine():
     quantizer = make(books=2)
     assert not list(quantizer.parameters())
     assert quantizer(torch.zeros(0, 40)).ids.shape == (0, 2)
+
+
+@pytest.mark.parametrize("objective", ["wav2vec2", "w2v_bert", "mel_w2v_bert"])
+def test_objectives_that_compare_vectors_refuse_a_quantizer_without(objective, monkeypatch):
+    registry.load_plugins()
+    example = [o for o in registry.find("objective", objective).example if not o.startswith("quantizer")]
+    config = compose_config(
+        ["data.train=[]", f"objective={objective}", *example, "quantizer.codes=64"]
+    ).config
+    assemble(config)
+    monkeypatch.setattr(RandomProjection, "dim", property(lambda _: 0, lambda _, value: None), raising=False)
+    with pytest.raises(HarkError, match="this quantizer has none; type quantizer=gumbel"):
+        assemble(config)

@@ -40,6 +40,10 @@ class MelW2vBERT(MelObjective):
     def __init__(self, cfg: Config, *, parts: Parts) -> None:
         super().__init__(cfg, parts=parts, layer=cfg.layer)
         q = self.quantizer = parts.quantizer(self.frontend.dim * self.piece)
+        if q.dim < 1:
+            raise HarkError(
+                "this objective compares vectors of codes, this quantizer has none; type quantizer=gumbel"
+            )
         width = cfg.closing.dim or self.encoder.dim
         tapped = width if self.layer == self.encoder.depth else self.encoder.dim
         classes, up = q.codes**q.books, cfg.upsample

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Seq, Stat
+from research.errors import HarkError
 from research.nn.contrast import contrast
 from research.nn.functional import feature_penalty, histogram, penalize, perplexity, select
 from research.nn.mel import standardize
@@ -64,6 +65,10 @@ class Wav2Vec2(Objective):
         super().__init__(parts)
         self.cfg, self.layer = cfg, self.encoder.depth  # whose output is compared
         self.quantizer = parts.quantizer(self.encoder.dim)
+        if self.quantizer.dim < 1:
+            raise HarkError(
+                "this objective compares vectors of codes, this quantizer has none; type quantizer=gumbel"
+            )
         self.project_context = nn.Linear(self.encoder.dim, cfg.dim)
         self.project_target = nn.Linear(self.quantizer.dim, cfg.dim)
         if cfg.fill is Fill.learned:

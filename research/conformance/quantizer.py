@@ -38,6 +38,8 @@ def ids_are_codes(case: Case) -> None:
             raise Broken(
                 f"ids lie in {int(codes.ids.min())}..{int(codes.ids.max())}, codes = {quantizer.codes}: number them from 0, and say how many a book has"
             )
+        if codes.vectors is None and quantizer.dim != 0:
+            raise Broken(f"it gives no vectors, and dim promises {quantizer.dim}: say dim = 0, or give them")
         if codes.vectors is not None and codes.vectors.shape != (*lead, quantizer.dim):
             raise Broken(f"vectors are {tuple(codes.vectors.shape)}, dim promises {(*lead, quantizer.dim)}")
         if codes.penalty is not None and codes.penalty.shape != ():

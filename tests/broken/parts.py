@@ -210,6 +210,12 @@ class CutsItsVectors(RandomProjection):
         return Codes(codes.ids, codes.vectors[..., 1:])
 
 
+@breaks("ids_are_codes__none")
+class HidesItsVectors(RandomProjection):
+    def forward(self, x):
+        return Codes(super().forward(x).ids)
+
+
 @breaks("ids_depend_on_the_input_only__batch")
 class NormalizesOverTheBatch(RandomProjection):
     def forward(self, x):
