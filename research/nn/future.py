@@ -15,7 +15,7 @@ def heard(encoder: Encoder, objective: str) -> int:
     if encoder.ahead is None:
         raise HarkError(
             f"objective={objective}: predicts what the encoder has not heard yet, but this one hears everything; choose "
-            "one that streams: encoder=fastconformer_tiny_causal, or any conformer with encoder.context=[-1,0] "
+            "one that streams: encoder=fastconformer_tiny_causal, or any conformer or transformer with encoder.context=[-1,0] "
             "encoder.convolutions=causal"
         )
     return encoder.ahead
