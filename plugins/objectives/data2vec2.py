@@ -26,12 +26,11 @@ class Masked(Enum):
 class Data2Vec2(Data2Vec):
     """Data2vec with several masks for each utterance, whose targets are computed once (arXiv 2212.07525).
 
-    The encoder reads only frames that are left; a small convolutional decoder reads what it gives for them, noise in
-    between, and predicts the masked ones.
+    What a small convolutional decoder makes of the encoder's output predicts the targets. In the paper the encoder reads
+    only the frames that are left, and the decoder noise in between: `masked=dropped`, in the presets.
 
-    The paper adds positions before it drops frames. Here frames that are left move together, so an encoder's positions
-    and convolutions take them for neighbours, which they are inside a block that was kept; with `masked=filled` all
-    stays in place, at the cost of whole sequences.
+    The paper adds positions before it drops frames. Here those that are left move together, so an encoder's positions
+    and convolutions take them for neighbours. `masked=filled` leaves all in place, at the cost of whole sequences.
     """
 
     example = (
@@ -48,7 +47,7 @@ class Data2Vec2(Data2Vec):
     @dataclass(kw_only=True)
     class Config(Data2Vec.Config):
         copies: int = 8  # masks of each utterance
-        masked: Masked = Masked.dropped
+        masked: Masked = Masked.filled
         noise: float = 0.01  # standard deviation of what stands for a masked frame
         decoder: DecoderConfig = field(default_factory=DecoderConfig)
         keep: Ramp = field(default_factory=lambda: Ramp(start=0.999, end=0.99999, steps=75_000))
@@ -96,12 +95,13 @@ def refuse(cfg: Data2Vec2.Config, dim: int) -> None:
         )
 
 
-preset("data2vec2_base", Data2Vec2.Config())
+preset("data2vec2_base", Data2Vec2.Config(masked=Masked.dropped))
 preset(
     "data2vec2_large",
     Data2Vec2.Config(
         layers=16,
         copies=12,
+        masked=Masked.dropped,
         keep=Ramp(start=0.9997, end=1.0, steps=300_000),
         decoder=DecoderConfig(dim=768),
     ),
