@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from research.contracts import Augmentation, Batch
-from research.nn.augment import check_range, set_energy, uniform
+from research.nn.augment import check_range, pool, set_energy, uniform
 from research.registry import preset, register
 
 
@@ -111,9 +111,7 @@ class SpeakerNoise(Augmentation):
         pick = is_noise[:, None]
         row = torch.where(pick, b + rows[:, None], speaker)
         offset = torch.where(pick, (sizes.cumsum(1) - sizes) % own, offset)
-        size = max(audio.x.size(1), noise.x.size(1))
-        wide = [torch.nn.functional.pad(x, (0, size - x.size(1))) for x in (audio.x, noise.x)]
-        return (row, offset, torch.where(pick, own, period)), torch.cat(wide)  # (2B, N')
+        return (row, offset, torch.where(pick, own, period)), pool(audio, noise).x  # (2B, N')
 
 
 preset("nest_paper", SpeakerNoise.Config(prob=0.2, noise_ratio=0.1))

@@ -96,5 +96,4 @@ class HuBERT(MaskedPrediction):
 
 
 preset("hubert_base", HuBERT.Config(feature_penalty=10.0))
-preset("hubert_large", HuBERT.Config(dim=768))
-preset("hubert_xlarge", HuBERT.Config(dim=1024))
+preset("hubert_large", HuBERT.Config(dim=768, feature_penalty=10.0))

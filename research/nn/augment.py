@@ -2,7 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from research.contracts import Seq
 from research.errors import HarkError
 
 
@@ -34,3 +36,10 @@ def set_energy(x: Tensor, energy: Tensor) -> Tensor:
     own = x.square().sum(1)  # (K,)
     gain = torch.where(own > 0, (energy / own.clamp(min=1e-20)).sqrt(), 0.0)  # (K,)
     return x * gain[:, None]
+
+
+def pool(*parts: Seq) -> Seq:
+    """All rows of several batches in one: (B, N) and (B', N') -> (B + B', max(N, N')), zeros on the right."""
+    size = max(part.x.size(1) for part in parts)
+    wide = [F.pad(part.x, (0, size - part.x.size(1))) for part in parts]
+    return Seq(torch.cat(wide), torch.cat([part.lengths for part in parts]))
