@@ -8,12 +8,13 @@ import torch
 from plugins.encoders.fastconformer import FastConformer
 from plugins.frontends.log_mel import LogMel
 from research.classification.command import compose
-from research.classification.representations import NoEncoder, Origins
+from research.classification.representations import Origins
 from research.classification.run import best
 from research.classification.task import classifier
 from research.contracts import Batch, Seq
 from research.errors import HarkError
 from research.model import Upstream
+from research.nn.frames import Frames
 from research.training.optimizer import adamw, end_step
 
 CLASSES = 3
@@ -169,7 +170,7 @@ def test_a_layer_that_is_not_there_is_refused(asked):
 
 def test_a_bare_frontend_is_one_layer():
     frontend = LogMel(LogMel.Config())
-    model = task(of=Upstream(frontend, NoEncoder(frontend.dim)), layers=(0,))
+    model = task(of=Upstream(frontend, Frames(frontend.dim)), layers=(0,))
     audio = batch().audio
     assert torch.equal(model.encode(audio).layers[0], model.upstream.frontend(audio).x)
     assert fit(model, 2).tuning is False

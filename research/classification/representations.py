@@ -11,7 +11,6 @@ import torch
 
 from research import registry
 from research.classification.config import Classification, Labelled
-from research.contracts import Encoded, Encoder, Seq
 from research.data import features
 from research.data.manifest import Manifest, load
 from research.engine.gangs import Ranks
@@ -24,23 +23,8 @@ from research.interop.load import open_upstream
 from research.interop.report import Report
 from research.interop.source import Source
 from research.model import StoredUpstream, Upstream, build_upstream
+from research.nn.frames import Frames
 from research.training.seeds import seed_all
-
-
-class NoEncoder(Encoder):
-    """Layer 0, what the frontend gives, is all there is."""
-
-    depth, stride = 0, 1
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def embed(self, feats: Seq) -> Seq:
-        return feats
-
-    def context(self, x: Seq, layers: Sequence[int] = ()) -> Encoded:
-        return Encoded(x, [x.x for _ in layers])
 
 
 @dataclass
@@ -59,7 +43,7 @@ class Origins:
             found = build_upstream(self.source.frontend, self.source.encoder)
         else:
             frontend = registry.build(registry.config_of("frontend", name))
-            found = Upstream(frontend, NoEncoder(frontend.dim))
+            found = Upstream(frontend, Frames(frontend.dim))
         if found.sample_rate != self.cfg.data.sample_rate:
             raise HarkError(
                 f"data.sample_rate={self.cfg.data.sample_rate}: {name} hears {found.sample_rate} Hz; type "

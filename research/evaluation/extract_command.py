@@ -8,6 +8,7 @@ for example
   hark extract runs/nest_demo-0123456789 data/debspeech-mini/train.jsonl --out features/train --layers 3,6
   hark extract model.nemo recordings/ --out features/mine --layers last --pool mean
   hark extract RUN train.jsonl --out labels/train --layers none --kmeans 500 --kmeans-layer 9
+  hark extract frontend=mfcc_plain --stack 2 train.jsonl --out labels/train --layers none --kmeans 100 --kmeans-layer 0
   hark extract RUN valid.jsonl --out labels/valid --layers none --kmeans-from labels/train/kmeans.safetensors
   torchrun --standalone --nproc-per-node 8 -m research.cli extract RUN train.jsonl --out features/train
 Typed again, the same command goes on where it stopped."""
@@ -15,7 +16,7 @@ Typed again, the same command goes on where it stopped."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="a run, a step of one, or whatever hark opens"
+        "checkpoint", metavar="CHECKPOINT", help="a run, a step of one, whatever hark opens, or frontend=NAME"
     )
     parser.add_argument(
         "input", type=Path, metavar="INPUT", help="a manifest, a folder of audio, or an audio file"
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--pool", choices=("mean",), help="one vector per layer and utterance")
+    parser.add_argument(
+        "--stack", type=int, metavar="N", help="frames of frontend=NAME side by side (default: 1)"
+    )
     clusters = parser.add_mutually_exclusive_group()
     clusters.add_argument("--kmeans", type=int, metavar="K", help="learn K clusters, store every frame's")
     clusters.add_argument(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from research import registry
 from research.config import Data
 from research.data.features import FACTS
 from research.errors import HarkError
@@ -20,8 +21,10 @@ from research.files import write
 from research.interop.load import load
 from research.interop.report import Fate, Report
 from research.model import Upstream
+from research.nn.frames import Frames
 
 SCHEMA = 1
+FRONTEND = "frontend="
 
 
 @dataclass(kw_only=True)
@@ -48,11 +51,11 @@ class Job:
 
 def job_of(args: argparse.Namespace) -> Job:
     """Open the checkpoint and check the rest against it; HarkError names the option that is wrong."""
-    for name, least in (("batch_seconds", 0), ("shard_mb", 0), ("kmeans", 1)):
+    for name, least in (("batch_seconds", 0), ("shard_mb", 0), ("kmeans", 1), ("stack", 0)):
         value = getattr(args, name)
         if value is not None and value <= least:
             raise HarkError(f"--{name.replace('_', '-')} {value:g}: must be above {least}")
-    upstream, report = load(args.checkpoint)
+    upstream, report = opened(args.checkpoint, args.stack)
     layers = chosen(args.layers, upstream.depth)
     given = extract_kmeans.load(args.kmeans_from, digest(upstream)) if args.kmeans_from else None
     data = Data(
@@ -74,6 +77,24 @@ def job_of(args: argparse.Namespace) -> Job:
         clustered=clustered(args, layers, upstream.depth, given),
         given=given,
     )
+
+
+def opened(checkpoint: str | Path, stack: int | None) -> tuple[Upstream, Report]:
+    """Open a checkpoint, or a frontend that needs none; HarkError when it would, or there is none of that name."""
+    name = str(checkpoint).removeprefix(FRONTEND)
+    if name == str(checkpoint):
+        if stack is not None:
+            raise HarkError(
+                f"--stack {stack}: is for frontend=NAME; the encoder of {checkpoint} has a stride of its own"
+            )
+        return load(checkpoint)
+    registry.load_plugins()
+    frontend = registry.build(registry.config_of("frontend", name))
+    if any(True for _ in frontend.parameters()):
+        raise HarkError(
+            f"{checkpoint}: has weights, and these are not trained; name a checkpoint that has them"
+        )
+    return Upstream(frontend, Frames(frontend.dim, stack or 1)).eval(), Report(str(checkpoint))
 
 
 def chosen(text: str, depth: int) -> tuple[int, ...]:
