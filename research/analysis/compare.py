@@ -21,7 +21,9 @@ from research.evaluation.records import PRETRAINED, RANDOM
 OWN = {  # what a method is good at -> what a predictor scores that has not looked at the signal
     "acc": "unigram_acc",
     "contrast_acc": "contrast_chance",
-    "error": "trivial_error",
+    "l1": "mean_l1",
+    "mse": "target_var",
+    "cer": "blank_cer",
 }
 COVERS = (
     "Gains are over the same encoder with random weights, on the same utterances, by seed; 95% intervals (Student's t over "
