@@ -79,7 +79,7 @@ def test_codes_of_kmeans_begin_at_different_inputs_of_the_first_step():
 
 
 def test_codes_of_kmeans_that_find_no_input_begin_in_a_later_step():
-    quantizer, data = make(KMeans, codes=30), frames(2)
+    quantizer, data = make(KMeans, codes=24), frames(2)
     step(quantizer, data[0])
     assert (quantizer.seen >= 0).sum() == 20
     step(quantizer, data[1])
