@@ -37,6 +37,28 @@ def test_loss_and_gradients_are_those_of_all_paths():
     agree(loss.total, total, [model.head.weight, model.head.bias, *leaves])
 
 
+def test_loss_and_gradients_are_hugging_faces(monkeypatch):
+    """Theirs with our outputs, lengths and head; -100 is no label."""
+    transformers = pytest.importorskip("transformers")
+    model, loss, _, leaves, batch = scored("ctc", *SHORT, seconds=(1.2, 0.9, 0.7))
+    config = transformers.Wav2Vec2Config(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, conv_dim=(8,), conv_stride=(320,),
+        conv_kernel=(400,), num_feat_extract_layers=1, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+        vocab_size=4, pad_token_id=3, ctc_loss_reduction="sum", ctc_zero_infinity=True, final_dropout=0.0,
+    )  # fmt: skip
+    theirs = transformers.Wav2Vec2ForCTC(config)
+    theirs.lm_head = model.head
+    frames = torch.tensor([len(h) for h in leaves])
+    hidden = torch.nn.utils.rnn.pad_sequence(leaves, batch_first=True)
+    monkeypatch.setattr(theirs.wav2vec2, "forward", lambda *_, **__: (hidden,))
+    monkeypatch.setattr(theirs, "_get_feat_extract_output_lengths", lambda _: frames)
+    labels = torch.full((3, 2), -100)
+    for row, text in enumerate(batch.texts):
+        labels[row, : len(text)] = torch.tensor(["abc".index(c) for c in text])
+    wanted = theirs(batch.audio.x, labels=labels, return_dict=False)[0]
+    agree(loss.total, wanted, [model.head.weight, model.head.bias, *leaves])
+
+
 def learn(texts, seconds, *overrides, train=False):
     model = Case("objective", "ctc").model(*SHORT, *overrides).train(train)
     batch = speech(model, seconds)

@@ -15,9 +15,9 @@ class APC(Objective):
     """Predict the frames some way ahead of what the encoder has heard, by L1 (arXiv 1904.03240, section 3).
 
     Deviations: any streaming encoder takes the place of the paper's recurrent one; it predicts all the frontend frames
-    that become one of its own, and the clean ones where it hears noise. A frontend that normalises over the utterance
-    (`log_mel`) tells every frame the mean and the spread of what is to come: `log_mel_raw` does not. Neighbouring
-    windows share samples, which `shift` can skip.
+    that become one of its own, and the clean ones where it hears noise. Some frontends tell of what is to come:
+    `log_mel` its mean and spread over the utterance, `mfcc` its deltas; `log_mel_raw` does not. Neighbouring windows
+    share samples, which `shift` can skip.
     """
 
     example = ("encoder=fastconformer_tiny_causal",)

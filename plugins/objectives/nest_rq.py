@@ -17,7 +17,7 @@ class NestRQ(Objective):
     Each of the N has a softmax of its own on the same output of a streaming encoder; nothing is masked. `hold_acc` is
     the accuracy of saying the last heard token N times. Deviations: with an encoder that hears ahead, in chunks, the
     tokens begin after the last frame it can have heard; targets are of the clean signal where the encoder hears noise.
-    A frontend that normalises over the utterance (`log_mel`) tells every frame the mean of what is to come.
+    Some frontends tell of what is to come: `log_mel` its mean and spread over the utterance, `mfcc` its deltas.
     """
 
     example = ("encoder=fastconformer_tiny_causal", "quantizer.codes=64", "objective.tokens=2")
