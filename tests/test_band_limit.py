@@ -93,3 +93,11 @@ def test_what_is_in_the_padding_is_neither_heard_nor_changed():
 def test_values_that_cannot_be_are_refused(choices, says):
     with pytest.raises(HarkError, match=says):
         BandLimit(BandLimit.Config(**choices))
+
+
+def test_what_rings_at_the_end_is_not_heard_at_the_beginning():
+    x = torch.zeros(1, 2**14)
+    x[0, -1] = 1.0
+    out = run(BandLimit, Batch.clean(Seq(x, torch.tensor([2**14]))), **TELEPHONE).noisy.x[0]
+    assert out[-100:].abs().max() > 0.1
+    assert out[:100].abs().max() < 1e-5
