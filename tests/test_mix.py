@@ -43,6 +43,8 @@ def found(piece, clip):
     cosine = (windows @ short) / (windows.norm(dim=1) * short.norm())
     at = int(cosine.argmax())
     whole = clip[at : at + len(piece)]
+    if len(whole) < len(piece):
+        return None
     gain = (piece @ whole) / whole.square().sum()
     return (
         (at, float(gain))

@@ -7,7 +7,7 @@ from research.compose import Composed, compose_config
 from research.config import Config
 from research.data.pieces import progress
 from research.errors import HarkError
-from research.launch.checks import config, cost, data, environment, files, mask, resources, sound
+from research.launch.checks import config, cost, data, environment, files, given, mask, resources, sound
 from research.launch.checks.job import Check, Finding, Job, Verdict
 from research.launch.preflight_command import SAMPLE
 
@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     files.conversion,
     files.noise,
     sound.sound,
+    given.given,
     mask.mask,
     resources.device,
     resources.workers,
