@@ -11,9 +11,9 @@ from dataclasses import dataclass
 class Ramp:
     """Linear from `start` to `end` over `steps`, then constant."""
 
-    start: float
-    end: float
-    steps: int
+    start: float  # the value at step 0
+    end: float  # the value from `steps` on
+    steps: int  # of the optimizer
 
     def __call__(self, step: int) -> float:
         return self.start + (self.end - self.start) * min(1.0, step / self.steps)
@@ -23,9 +23,9 @@ class Ramp:
 class Decay:
     """`start * rate**step`, not below `end`."""
 
-    start: float
-    end: float
-    rate: float
+    start: float  # the value at step 0
+    end: float  # the least value
+    rate: float  # factor of a step
 
     def __call__(self, step: int) -> float:
         return max(self.end, self.start * self.rate**step)

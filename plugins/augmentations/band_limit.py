@@ -23,7 +23,7 @@ class BandLimit(Augmentation):
         prob: float = 0.5  # of an utterance to be chosen
         low: tuple[float, float] = (0.0, 400.0)  # Hz, drawn uniformly
         high: tuple[float, float] = (2000.0, 7000.0)  # Hz, drawn uniformly
-        order: int = 8
+        order: int = 8  # of the filter
         sample_rate: int = 16_000  # Hz
 
     def __init__(self, cfg: Config) -> None:

@@ -18,7 +18,7 @@ class Chain(Augmentation):
 
     @dataclass(kw_only=True)
     class Config(Augmentation.Config):
-        parts: list[str] = field(default_factory=lambda: ["speed", "reverb", "noise"])
+        parts: list[str] = field(default_factory=lambda: ["speed", "reverb", "noise"])  # names, first to last
         settings: dict[str, Any] = field(default_factory=dict)  # name -> {key: value}
 
         def __post_init__(self) -> None:

@@ -33,8 +33,10 @@ class Codec(Augmentation):
     @dataclass(kw_only=True)
     class Config(Augmentation.Config):
         prob: float = 0.5  # of an utterance to be chosen
-        laws: list[Law] = field(default_factory=lambda: [Law.mu, Law.a])
-        bits: int = 8
+        laws: list[Law] = field(
+            default_factory=lambda: [Law.mu, Law.a]
+        )  # of companding, of which one is drawn
+        bits: int = 8  # of a sample
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()

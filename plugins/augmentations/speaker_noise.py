@@ -31,8 +31,8 @@ class SpeakerNoise(Augmentation):
         speech_snr: tuple[float, float] = (-5.0, 5.0)  # dB
         noise_snr: tuple[float, float] = (-5.0, 20.0)  # dB
         mix_rate: tuple[float, float] = (0.5, 0.5)  # share of the utterance that is mixed
-        segments: tuple[int, int] = (1, 1)
-        speakers: tuple[int, int] = (1, 1)
+        segments: tuple[int, int] = (1, 1)  # stretches of noise in an utterance, fewest and most
+        speakers: tuple[int, int] = (1, 1)  # other utterances that they are of, fewest and most
         snr_over: Over = Over.mixed
 
     def __init__(self, cfg: Config) -> None:

@@ -29,7 +29,9 @@ class Speed(Augmentation):
     @dataclass(kw_only=True)
     class Config(Augmentation.Config):
         prob: float = 0.5  # of an utterance to be chosen
-        factors: list[float] = field(default_factory=lambda: [0.95, 0.975, 1.0, 1.025, 1.05])
+        factors: list[float] = field(
+            default_factory=lambda: [0.95, 0.975, 1.0, 1.025, 1.05]
+        )  # of which one is drawn
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ class AAM(Criterion):
 
     @dataclass(kw_only=True)
     class Config(Criterion.Config):
-        scale: float = 30.0
+        scale: float = 30.0  # that cosines are multiplied by
         margin: float = 0.2  # radians
 
     def __init__(self, cfg: Config, *, dim_in: int, classes: int) -> None:

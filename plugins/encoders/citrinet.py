@@ -31,12 +31,12 @@ class Citrinet(Encoder):
 
     @dataclass(kw_only=True)
     class Config(Encoder.Config):
-        dim: int = 1024
+        dim: int = 1024  # D
         stages: list[list[int]] = field(default_factory=lambda: [*STAGES])  # kernels of the blocks
         kernel_factor: float = 0.25  # on all kernels but the very first
         repeat: int = 5  # convolutions in a block; the very first block has one, and no residual
         activation: Activation = Activation.relu
-        dropout: float = 0.1
+        dropout: float = 0.1  # in every block
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ class Conformer(ConformerEncoder):
 
     @dataclass(kw_only=True)
     class Config(ConformerEncoder.Config):
-        depth: int = 18
+        depth: int = 18  # blocks
         kernel: int = 31
         stride: int = 4
         channels: int = 512

@@ -69,11 +69,11 @@ class Mamba2(Encoder):
 
     @dataclass(kw_only=True)
     class Config(Encoder.Config):
-        dim: int = 768
-        depth: int = 12
+        dim: int = 768  # D
+        depth: int = 12  # blocks
         direction: Direction = Direction.both
         expand: int = 2  # width inside a mixer, times dim
-        head_dim: int = 64
+        head_dim: int = 64  # channels of a head
         state: int = 128  # numbers that each channel of a head remembers
         kernel: int = 4  # frames of the convolution before the recurrence, all of the past
         stride: int = 4  # frontend frames per encoder frame: 2, 4 or 8

@@ -34,13 +34,13 @@ class Transformer(Encoder):
 
     @dataclass(kw_only=True)
     class Config(Encoder.Config):
-        dim: int = 768
-        depth: int = 12
-        heads: int = 12
-        ff_dim: int = 3072
+        dim: int = 768  # D
+        depth: int = 12  # blocks
+        heads: int = 12  # of the attention
+        ff_dim: int = 3072  # inner width of the feed-forwards
         order: NormOrder = NormOrder.post
         position_kernel: int = 128  # frames
-        position_groups: int = 16
+        position_groups: int = 16  # of the channels, in the convolution for positions
         position_layers: int = 1  # convolutions in a row; 0: none
         position_norm: PositionNorm = PositionNorm.weight
         convolutions: Convolutions = Convolutions.centred  # those of the positions
@@ -51,7 +51,7 @@ class Transformer(Encoder):
             0  # of distances that bias attention, gated (arXiv 2110.13900); 0: attention has no bias
         )
         max_distance: int = 800  # frames; what is farther apart is in one bucket
-        dropout: float = 0.1
+        dropout: float = 0.1  # of what feed-forwards and attention give
         dropout_embed: float = 0.1  # on what `embed` gives
         dropout_att: float = 0.1  # on attention weights
         dropout_ff: float = 0.0  # inside feed-forwards

@@ -53,14 +53,14 @@ class W2vBertConformer(Encoder):
 
     @dataclass(kw_only=True)
     class Config(Encoder.Config):
-        dim: int = 1024
-        depth: int = 24
-        heads: int = 16
+        dim: int = 1024  # D
+        depth: int = 24  # blocks
+        heads: int = 16  # of the attention
         kernel: int = 31  # frames of the depthwise convolution
         ff_dim: int = 4096  # inside the feed-forwards
         left: int = 64  # frames back that attention tells apart
         right: int = 8  # frames ahead
-        dropout: float = 0.0
+        dropout: float = 0.0  # of what feed-forwards and attention give
         dropout_pre: float = 0.0  # on what the first block reads
         dropout_att: float = 0.0  # on attention weights
         layer_drop: float = 0.1  # chance that a row skips a block

@@ -22,9 +22,9 @@ class ConvWave(Frontend):
 
     @dataclass(kw_only=True)
     class Config(Frontend.Config):
-        channels: int = 512
+        channels: int = 512  # of every layer, and F
         kernels: list[int] = field(default_factory=lambda: [10, 3, 3, 3, 3, 2, 2])  # samples, then frames
-        strides: list[int] = field(default_factory=lambda: [5, 2, 2, 2, 2, 2, 2])
+        strides: list[int] = field(default_factory=lambda: [5, 2, 2, 2, 2, 2, 2])  # their product is the hop
         norm: FeatureNorm = FeatureNorm.group
         bias: bool = False  # of the convolutions
         normalize: bool = False  # give every clip zero mean and unit variance first

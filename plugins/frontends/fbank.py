@@ -29,8 +29,8 @@ class Fbank(Frontend):
         sample_rate: int = 16_000  # Hz
         window: float = 0.025  # seconds
         hop: float = 0.010  # seconds from window to window
-        n_fft: int = 512
-        preemphasis: float = 0.97
+        n_fft: int = 512  # samples of the Fourier transform
+        preemphasis: float = 0.97  # share of the sample before that is taken off
         normalize: Normalize = Normalize.per_feature
 
     def __init__(self, cfg: Config) -> None:

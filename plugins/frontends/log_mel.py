@@ -27,10 +27,10 @@ class LogMel(Frontend):
         sample_rate: int = 16_000  # Hz
         window: float = 0.025  # seconds
         hop: float = 0.010  # seconds
-        n_fft: int = 512
-        preemphasis: float = 0.97
+        n_fft: int = 512  # samples of the Fourier transform
+        preemphasis: float = 0.97  # share of the sample before that is taken off
         dither: float = 1e-5  # amplitude of the noise, when training
-        dither_seed: int = 0
+        dither_seed: int = 0  # of that noise
         guard: float = 2**-24  # added to the energies before the logarithm
         normalize: Normalize = Normalize.per_feature
 

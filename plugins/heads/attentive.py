@@ -17,8 +17,8 @@ class Attentive(Head):
     @dataclass(kw_only=True)
     class Config(Head.Config):
         hidden: int = 256  # of a frame
-        attention: int = 128
-        dim: int = 192
+        attention: int = 128  # hidden width of the attention
+        dim: int = 192  # of the vector
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()

@@ -16,9 +16,9 @@ class BiLSTM(Head):
 
     @dataclass(kw_only=True)
     class Config(Head.Config):
-        proj: int = 1024
+        proj: int = 1024  # width of the projection before the LSTMs
         units: int = 1024  # of each direction
-        depth: int = 2
+        depth: int = 2  # LSTMs
         dropout: float = 0.2  # between the LSTMs
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:

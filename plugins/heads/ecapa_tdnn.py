@@ -40,11 +40,11 @@ class ECAPA(Head):
         kernels: list[int] = field(
             default_factory=lambda: [5, 3, 3, 3]
         )  # of the first layer and of each block
-        dilations: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
+        dilations: list[int] = field(default_factory=lambda: [1, 2, 3, 4])  # of the convolutions, in frames
         scale: int = 8  # groups of channels in a block
         squeeze: int = 128  # hidden size of squeeze-and-excitation
         attention: int = 128  # hidden size of the pooling
-        dim: int = 192
+        dim: int = 192  # of the vector
         reads: Reads = Reads.all
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:

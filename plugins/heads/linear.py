@@ -17,7 +17,7 @@ class Linear(Head):
 
     @dataclass(kw_only=True)
     class Config(Head.Config):
-        dim: int = 256
+        dim: int = 256  # of the vectors
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()

@@ -22,14 +22,14 @@ class TitaNet(Head):
 
     @dataclass(kw_only=True)
     class Config(Head.Config):
-        channels: int = 256
+        channels: int = 256  # of the convolutions
         wide: int = 3072  # of the last block
         first: int = 3  # kernel of the first block
         kernels: list[int] = field(default_factory=lambda: [7, 11, 15])  # of the residual blocks
         repeat: int = 3  # convolutions in a residual block
         dropout: float = 0.1  # after each of them
         attention: int = 128  # hidden size of the pooling
-        dim: int = 192
+        dim: int = 192  # of the vector
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ class Block(Masking):
 
     @dataclass(kw_only=True)
     class Config(Masking.Config):
-        prob: float = 0.01
+        prob: float = 0.01  # of a frame to begin a block
         length: int = 40  # frames
 
     def __init__(self, cfg: Config) -> None:
@@ -47,7 +47,7 @@ class GridBlock(Masking):
 
     @dataclass(kw_only=True)
     class Config(Masking.Config):
-        prob: float = 0.5
+        prob: float = 0.5  # share of frames that is masked
         length: int = 48  # frames
 
     def __init__(self, cfg: Config) -> None:

@@ -21,7 +21,7 @@ class MaskedPrediction(Objective):
     @dataclass(kw_only=True)
     class Config(Objective.Config):
         dim: int = 256  # in which frames and codes are compared
-        temperature: float = 0.1
+        temperature: float = 0.1  # that cosines are divided by
         alpha: float = 1.0  # weight of masked frames; of all others 1 - alpha
         feature_penalty: float = 0.0  # weight of the mean square of a frontend that is trained
 

@@ -19,7 +19,7 @@ class Closing:
     """The block of another width with which NeMo closes its convolutional encoders. Here the heads begin with it."""
 
     dim: int = 0  # 0: there is none
-    kernel: int = 11
+    kernel: int = 11  # frames, odd
     activation: Activation = Activation.relu
 
 
@@ -35,8 +35,8 @@ class MelObjective(Objective):
         hidden: int = 128  # of the heads
         upsample: int = 1  # targets per encoder frame, a power of two
         closing: Closing = field(default_factory=Closing)
-        negatives: int = 100
-        temperature: float = 0.1
+        negatives: int = 100  # targets of the same utterance to tell it from
+        temperature: float = 0.1  # that cosines are divided by
         threshold: float = 0.8  # a target counts when more than this share of its frames was masked
         freq_masks: int = 3  # bands of frequency
         freq_width: int = 20  # the most frontend channels in one of them

@@ -51,8 +51,8 @@ class Wav2Vec2(Objective):
     @dataclass(kw_only=True)
     class Config(Objective.Config):
         dim: int = 256  # in which context and target are compared
-        negatives: int = 100
-        temperature: float = 0.1
+        negatives: int = 100  # targets of the same utterance to tell it from
+        temperature: float = 0.1  # that cosines are divided by
         diversity: float = 0.1  # weight of the quantizer's penalty
         target_norm: TargetNorm = TargetNorm.layer
         target_grad: float = 1.0  # factor on the gradient that targets send back into `embed`

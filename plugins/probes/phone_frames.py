@@ -27,10 +27,10 @@ class PhoneFrames(Probe):
     @dataclass(kw_only=True)
     class Config(Probe.Config):
         grid: Grid = field(default_factory=Grid)
-        steps: int = 500
+        steps: int = 500  # of the optimizer
         batch: int = 512  # frames
         lr: float = 1e-2  # at first; falls to zero by half a cosine
-        weight_decay: float = 0.1
+        weight_decay: float = 0.1  # of the linear layer
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()

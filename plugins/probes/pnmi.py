@@ -34,7 +34,7 @@ class PNMI(Probe):
     @dataclass(kw_only=True)
     class Config(Probe.Config):
         grid: Grid = field(default_factory=Grid)
-        clusters: int = 100
+        clusters: int = 100  # of k-means
         batch: int = 1024  # frames
 
     def __init__(self, cfg: Config) -> None:

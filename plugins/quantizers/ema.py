@@ -23,8 +23,8 @@ class EMA(Clusters):
 
     @dataclass(kw_only=True)
     class Config(Clusters.Config):
-        codes: int = 256
-        decay: float = 0.9
+        codes: int = 256  # V
+        decay: float = 0.9  # share of a code's average that a step keeps
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__(cfg.codes, dim_in)

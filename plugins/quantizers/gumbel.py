@@ -24,10 +24,12 @@ class Gumbel(Quantizer):
 
     @dataclass(kw_only=True)
     class Config(Quantizer.Config):
-        books: int = 2
-        codes: int = 320
+        books: int = 2  # G
+        codes: int = 320  # V
         dim: int = 256  # of the vectors: all books together
-        temperature: Decay = field(default_factory=lambda: Decay(start=2.0, end=0.5, rate=0.999995))
+        temperature: Decay = field(
+            default_factory=lambda: Decay(start=2.0, end=0.5, rate=0.999995)
+        )  # of the softmax, by step
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()

@@ -69,7 +69,6 @@ class KMeans(Clusters):
     def refit(self) -> None:
         if self.fitted:
             self.seen.fill_(-1)
-            self.pool.zero_()
             self.drawn.fill_(torch.inf)
 
 

@@ -25,13 +25,13 @@ class RandomProjection(Quantizer):
 
     @dataclass(kw_only=True)
     class Config(Quantizer.Config):
-        books: int = 1
-        codes: int = 8192
-        dim: int = 16
+        books: int = 1  # G
+        codes: int = 8192  # V
+        dim: int = 16  # of a projected vector
         layer_norm: bool = (
             False  # normalise the input vector, as the paper does; NEST relies on normalised mel
         )
-        seed: int = 0
+        seed: int = 0  # of projections and codes
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()

@@ -119,7 +119,7 @@ class ConformerEncoder(Stack):
 
     @dataclass(kw_only=True)
     class Config(Stack.Config):
-        ff_mult: int = 4
+        ff_mult: int = 4  # inner width of the feed-forwards over `dim`
         bias: bool = True  # in feed-forward, attention and convolution modules
         conv_norm: ConvNorm = ConvNorm.batch
         groups: int = 8  # of conv_norm=group

@@ -14,10 +14,10 @@ from research.nn.functional import select
 class DecoderConfig:
     """Of data2vec 2.0 Base."""
 
-    dim: int = 384
+    dim: int = 384  # channels of every convolution
     depth: int = 4  # convolutions
     kernel: int = 7  # frames
-    groups: int = 16
+    groups: int = 16  # of the channels
     dropout: float = 0.1  # on what it reads
 
 

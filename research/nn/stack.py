@@ -28,9 +28,9 @@ class Stack(Encoder):
 
     @dataclass(kw_only=True)
     class Config(Encoder.Config):
-        dim: int = 512
-        depth: int = 17
-        heads: int = 8
+        dim: int = 512  # D
+        depth: int = 17  # blocks
+        heads: int = 8  # of the attention
         kernel: int = 9  # frames of the depthwise convolution
         stride: int = 8  # frontend frames per encoder frame: 2, 4 or 8
         channels: int = 256  # of the subsampling convolutions
@@ -39,7 +39,7 @@ class Stack(Encoder):
         window: Window = Window.sliding
         convolutions: Convolutions = Convolutions.centred  # those in the blocks
         xscaling: bool = True  # multiply what the first block reads by sqrt(dim)
-        dropout: float = 0.1
+        dropout: float = 0.1  # of what feed-forwards, attention and convolutions give
         dropout_pre: float = 0.1  # on what the first block reads
         dropout_att: float = 0.1  # on attention weights
         dropout_emb: float = 0.0  # on the table of relative positions
