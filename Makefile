@@ -1,10 +1,10 @@
-# make demo | test | lint | bench | slurm-up | slurm-down. Everything is installed into .venv; nothing
+# make demo | test | lint | bench | docs | matrix | slurm-up | slurm-down. Everything is installed into .venv; nothing
 # else on the machine changes, but that root's test and slurm-up install Debian's SLURM.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test lint bench slurm-up slurm-down install
+.PHONY: demo test lint bench docs matrix slurm-up slurm-down install
 demo: $(STAMP)
 	$(BIN)/python -m research.demo
 
@@ -19,6 +19,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/step.py
+
+docs: $(STAMP)
+	$(BIN)/hark docs --out build/docs
+
+# One training step of every combination of parts that is not refused.
+matrix: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m research.conformance.matrix_command
 
 # A toy cluster on this machine: eval "$(make slurm-up)" lets this shell see it. Packages of SLURM need root and apt.
 slurm-up: $(STAMP)

@@ -63,6 +63,7 @@ COMMANDS = {
         "show",
         recipes=True,
     ),
+    "docs": Command("write a page about every plugin, from its code", "research.listing.docs_command"),
     "new": Command("write a plugin to start from", "research.listing.new_command"),
     "check": Command(
         "hold one plugin to the rules that all plugins keep", "research.conformance.check_command"

@@ -14,6 +14,7 @@ from research.contracts import (
     Encoded,
     Encoder,
     Frontend,
+    Masking,
     Objective,
     Parts,
     Quantizer,
@@ -96,14 +97,19 @@ def assemble(cfg: Config) -> Objective:
     """Build the whole model of a config, its weights drawn from `run.seed`."""
     torch.manual_seed(cfg.run.seed)
     frontend = build(cfg.frontend)
+    encoder = build(cfg.encoder, dim_in=frontend.dim)
+    return join(cfg, frontend, encoder, build(cfg.masking))
+
+
+def join(cfg: Config, frontend: Frontend, encoder: Encoder, masking: Masking) -> Objective:
+    """Build the objective around parts that are there; HarkError for a combination that cannot work."""
     made: list[Quantizer] = []
 
     def quantizer(dim_in: int) -> Quantizer:
         made.append(build(cfg.quantizer, dim_in=dim_in))
         return made[-1]
 
-    encoder = build(cfg.encoder, dim_in=frontend.dim)
-    parts = Parts(frontend=frontend, encoder=encoder, masking=build(cfg.masking), quantizer=quantizer)
+    parts = Parts(frontend=frontend, encoder=encoder, masking=masking, quantizer=quantizer)
     objective: Objective = build(cfg.objective, parts=parts)
     check_use(cfg, objective.masks, Use.must if made else Use.never)
     return objective

@@ -70,16 +70,36 @@ def rows_that_can_be_masked_are(case: Case) -> None:
         )
 
 
+def rows_draw_their_own(case: Case) -> None:
+    """A row's mask is its own: other rows have others, and beside a short row a long one is masked to its end.
+
+    One mask for all, made for the shortest row, leaves whole utterances without a target.
+    """
+    lengths = [max(SIZES), max(SIZES), max(SIZES) // 2]
+    drawn = [masks(case, lengths, max(SIZES), seed) for seed in range(50)]
+    if all(torch.equal(mask[0], mask[1]) for mask in drawn):
+        raise Broken("two rows of a batch always have the same mask: draw one for each")
+    if not any(mask[:2, max(SIZES) // 2 :].any() for mask in drawn):
+        raise Broken(
+            "beside a row of half its length, a row is never masked in its second half: draw from its own length"
+        )
+
+
 def seed_decides_the_mask(case: Case) -> None:
-    """The same seed gives the same mask, another seed another one.
+    """The same seed gives the same mask, whatever was drawn before; another seed gives another one.
 
     Runs could not be repeated or resumed; and one mask for ever hides the same frames for ever.
     """
-    lengths = [400] * 4
-    first, again, other = (masks(case, lengths, 400, seed) for seed in (0, 0, 1))
-    if not torch.equal(first, again):
-        raise Broken("the same seed gives two masks: draw from torch's default generator only")
-    if torch.equal(first, other):
+    masking: Masking = case.plugin()
+    drawn = []
+    for seed in (0, 0, 1):
+        seed_all("masks", seed)
+        drawn.append(masking(torch.tensor([400] * 4), 400))
+    if not torch.equal(drawn[0], drawn[1]):
+        raise Broken(
+            "the same seed gives two masks: draw from torch's default generator only, keep nothing from the call before"
+        )
+    if torch.equal(drawn[0], drawn[2]):
         raise Broken("two seeds give the same mask: draw from torch's default generator")
 
 

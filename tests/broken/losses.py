@@ -158,6 +158,19 @@ class WritesIntoTheCleanFrames(NEST):
         return feats
 
 
+@breaks("targets_are_masked")
+class LooksAtOneFrame(NEST):
+    """Every r-th frame of the mask: right as long as masks begin and end where targets do."""
+
+    def forward(self, batch):
+        r = self.encoder.stride
+        clean, noisy = self.features(batch)
+        mask = self.masking(clean.lengths, clean.x.size(1))
+        h = self.encoder(self.hide(noisy, mask)).last
+        hit = mask[:, ::r]
+        return masked_ce(self.head(select(h.x, hit)), self.quantizer(select(stack(clean.x, r), hit)).ids)
+
+
 @breaks("seed_decides_everything__own_generator")
 class DrawsItsOwn(NEST):
     def __init__(self, cfg, *, parts):

@@ -64,6 +64,18 @@ class MasksNothing(Masking):
         return torch.zeros(len(lengths), size, dtype=torch.bool)
 
 
+@breaks("rows_draw_their_own__shortest")
+class FitsTheShortest(Block):
+    def forward(self, lengths, size):
+        return super().forward(lengths.clamp(max=lengths.min()), size)
+
+
+@breaks("rows_draw_their_own__one")
+class DrawsOneForAll(Block):
+    def forward(self, lengths, size):
+        return super().forward(lengths.max()[None], size) & (torch.arange(size) < lengths[:, None])
+
+
 @breaks("seed_decides_the_mask__elsewhere")
 class DrawsFromElsewhere(Block):
     def forward(self, lengths, size):

@@ -55,6 +55,9 @@ def environment(order: Order) -> dict[str, str]:
     with clean_env():
         clean = dict(os.environ)
     path = os.pathsep.join(filter(None, (order.code, clean.get("PYTHONPATH"))))
+    if named := clean.get("HARK_PLUGINS"):  # files are modules of the snapshot
+        words = [Path(word).stem if word.endswith(".py") else word for word in named.split(",")]
+        clean["HARK_PLUGINS"] = ",".join(words)
     return clean | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
