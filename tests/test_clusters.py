@@ -104,12 +104,13 @@ def test_kmeans_fits_as_well_as_lloyds_algorithm_does_from_a_random_start():
 
 @pytest.mark.parametrize("cls", [EMA, KMeans])
 def test_refit_forgets_what_was_read_before(cls):
-    quantizer, data = make(cls, codes=8), frames(3)
-    step(quantizer, data[0])
-    quantizer(data[1])
+    quantizer, data = make(cls, codes=8), frames(8)
+    for x in data[:6]:
+        step(quantizer, x)
+    quantizer(data[6])
     quantizer.refit()
-    quantizer.on_step_end(2)
-    moved = data[2] * 0.1 + 50
+    quantizer.on_step_end(7)
+    moved = data[7] * 0.1 + 50
     for _ in range(3):
         step(quantizer, moved)
     used = quantizer.eval()(moved).ids.unique()
