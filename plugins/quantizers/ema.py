@@ -12,10 +12,10 @@ from research.registry import register
 class EMA(Clusters):
     """Codes that are moving averages of their inputs: online clusters (DinoSR, arXiv 2305.10005, eq. 3 to 5).
 
-    So does VQ-VAE without a gradient to its codebook (arXiv 1711.00937, appendix A.1). Sum s and number n of a code's inputs move to `decay` * old + (1 - `decay`) * this step's, and the code is s / n.
-    It is kept as that quotient and n, so that it stays what it is when n has fallen to 0. As in DinoSR nothing brings
-    dead codes back: one without inputs stays in its place and weighs less from step to step, until the first
-    input that it gets takes it along.
+    So does VQ-VAE without a gradient to its codebook (arXiv 1711.00937, appendix A.1). Sum s and number n of a code's
+    inputs move to `decay` * old + (1 - `decay`) * this step's, and the code is s / n. It is kept as that quotient and n,
+    so that it stays what it is when n has fallen to 0. As in DinoSR nothing brings dead codes back: one without inputs
+    stays in its place and weighs less from step to step, until the first input that it gets takes it along.
     """
 
     example = ("quantizer.codes=16",)
