@@ -41,7 +41,10 @@ class Data2Vec2(Data2Vec):
         "objective.layers=2",
         "objective.copies=2",
         "objective.keep.steps=10",
-        "objective.decoder={dim: 32, depth: 2, kernel: 3, groups: 4}",
+        "objective.decoder.dim=32",
+        "objective.decoder.depth=2",
+        "objective.decoder.kernel=3",
+        "objective.decoder.groups=4",
     )
 
     @dataclass(kw_only=True)
