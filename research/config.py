@@ -4,6 +4,7 @@ Traps of Hydra 1.3: `_self_` must come first in `defaults` (after the groups it 
 the base Config); configs cannot be frozen (every override would fail) and cannot hold Literal.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -14,6 +15,7 @@ from omegaconf import MISSING
 from research import registry
 from research.contracts import Augmentation, Encoder, Frontend, Masking, Objective, Quantizer
 from research.errors import HarkError
+from research.health import PRESETS, Health
 from research.schedules import Constant, Cosine, Noam, Schedule, TriStage
 
 
@@ -21,6 +23,11 @@ def volatile(default: Any) -> Any:
     """Mark a field that says how or where a run is done, not what it computes: no part of its signature."""
     factory = default if callable(default) else lambda: default
     return field(default_factory=factory, metadata={"volatile": True})
+
+
+def deciding(default: Any, decides: Callable[[Any], bool]) -> Any:
+    """Mark a field that is part of the signature only when its value decides what is computed."""
+    return field(default_factory=default, metadata={"volatile": lambda value: not decides(value)})
 
 
 class Precision(Enum):
@@ -237,6 +244,7 @@ class Config(Training):
             {"augmentation": "none"},
             {"schedule": "noam"},
             {"data": "manifest"},
+            {"health": "on"},
             {"cluster": None},
             {"experiment": None},
         ]
@@ -246,12 +254,15 @@ class Config(Training):
     encoder: Encoder.Config = MISSING
     quantizer: Quantizer.Config = MISSING
     masking: Masking.Config = MISSING
+    health: Health = deciding(Health, Health.acts)
     init: Any = None  # a path, or a list of paths and mappings: first weights; see research/interop/origin.py
 
 
 ConfigStore.instance().store(name="config", node=Config)
 registry.store("data", "manifest", Data())
 registry.store("data", "lhotse", Streams())
+for name, setting in PRESETS.items():
+    registry.store("health", name, setting)
 registry.store("schedule", "constant", Constant())
 registry.store("schedule", "noam", Noam())
 registry.store("schedule", "cosine", Cosine())

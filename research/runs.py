@@ -24,7 +24,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ def identity(config: Any) -> Any:
         parts = {
             f.name: identity(getattr(config, f.name))
             for f in fields(config)
-            if not f.metadata.get("volatile")
+            if not volatile(f, getattr(config, f.name))
         }
         parts.pop("defaults", None)
         return {"": type(config).__qualname__} | parts
@@ -61,6 +61,12 @@ def identity(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [identity(item) for item in config]
     return config
+
+
+def volatile(item: Field[Any], value: Any) -> bool:
+    """Whether a field, of this value, decides nothing that is computed."""
+    told = item.metadata.get("volatile", False)
+    return bool(told(value) if callable(told) else told)
 
 
 def signature(config: Training) -> str:

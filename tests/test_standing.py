@@ -80,6 +80,7 @@ FAILED = [began, lambda run: ended(run, "failed", "ValueError: no")]
 AGAIN = [began, lambda run: ended(run, "stopped", again=True)]
 STOPPED = [began, lambda run: ended(run, "stopped")]
 PRUNED = [began, lambda run: ended(run, "pruned")]
+ALARMED = [began, lambda run: ended(run, "alarmed", "rank: it has collapsed")]
 DONE = [began, lambda run: ended(run, "done")]
 
 TABLE = [
@@ -112,6 +113,7 @@ TABLE = [
     ([*FAILED, *FAILED],     GONE,      "failed",    "ValueError: no",                   False),
     ([*FAILED, *AGAIN, *FAILED], GONE,  "failed",    "ValueError: no",                   False),
     (PRUNED,                 GONE,      "pruned",    "",                                 False),
+    (ALARMED,                GONE,      "alarmed",   "rank: it has collapsed",           False),
     (DONE,                   GONE,      "lost",      "it was done, but what it made is gone", True),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from research.interop.load import read
 from research.interop.source import Source
 from research.model import check_noise, check_parallel
 from research.registry import build
-from research.training.loop import claim, processes
+from research.training.session import claim, processes
 from research.training.signals import StopFlag
 
 

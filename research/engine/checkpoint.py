@@ -59,6 +59,7 @@ class Checkpoints:
             folder.parent, alone, NativeLocalFileSystem(), files, files, self.pool, checkpoint_dir=folder
         )
         self.current: int | None = None  # the step that was saved or loaded last
+        self.kept: int | None = None  # a step that is not removed, whatever is newer
         self.pending: Future[None] | None = None
         if ranks.rank == 0:
             for left in folder.glob("step_*.tmp"):
@@ -115,6 +116,21 @@ class Checkpoints:
             raise HarkError(f"{self.folder}: every checkpoint is damaged ({'; '.join(damaged.values())})")
         return None
 
+    def back_to(self, step: int) -> State:
+        """Read the checkpoint of a step, and remove all later ones. HarkError when it is not there, or damaged."""
+        self.wait()
+        state, reason = self.try_read(step)
+        if int(all_sum(self.ranks.gangs.root, int(state is None))) or state is None:
+            raise HarkError(
+                f"{self.folder}: cannot go back to step {step} ({reason or 'another rank cannot read it'})"
+            )
+        if self.ranks.rank == 0:
+            for later in [other for other in steps(self.folder) if other > step]:
+                self.manager.delete_checkpoint(later)
+        self.ranks.barrier()
+        self.current = step
+        return state
+
     def close(self) -> None:
         """Wait for the last save, then stop the background thread."""
         try:
@@ -156,7 +172,8 @@ class Checkpoints:
             )
             sync(self.folder)
             for stale in self.manager.get_stale_step_numbers(self.keep_last, self.keep_best or None, None):
-                self.manager.delete_checkpoint(stale)
+                if stale != self.kept:
+                    self.manager.delete_checkpoint(stale)
         except (OSError, OperationalError) as error:
             shutil.rmtree(self.folder / f"step_{state.step}.tmp", ignore_errors=True)
             free = shutil.disk_usage(self.folder).free / 1e9

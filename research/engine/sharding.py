@@ -4,6 +4,7 @@ The blocks of encoders are gathered one at a time, when they are called; everyth
 """
 
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from fairseq2.gang import create_fsdp_gangs
@@ -77,6 +78,11 @@ def part(value: Tensor, like: Tensor) -> Tensor:
     if isinstance(like, DTensor):
         value = distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
     return torch.empty_like(like, dtype=value.dtype).copy_(value)  # parts may be views that keep all of it
+
+
+def refill(model: Module, values: Mapping[str, Tensor]) -> None:
+    """Put the whole tensors of a checkpoint back into a model that ranks may share: each takes its part."""
+    model.load_state_dict({name: part(values[name], held) for name, held in model.state_dict().items()})
 
 
 def local(value: Tensor) -> Tensor:

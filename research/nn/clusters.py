@@ -15,6 +15,7 @@ class Clusters(Quantizer):
     in `move` where its codes go. Nothing is trained, no gradient passes, and all of it is fp32 under any autocast.
     """
 
+    online = True
     codebook: Tensor  # (V, C)
     pool: Tensor  # (V, C + 1) of the step so far: the sum of each code's inputs, and their number
 

@@ -75,6 +75,10 @@ class Follower:
         """Step up to which no restart does anything again."""
         return inf if runs.finished(self.path) else max(steps(self.path / "checkpoints"), default=-1)
 
+    def alert(self, title: str, text: str) -> None:
+        """Tell W&B's users of something, once W&B runs."""
+        self.attempt(lambda: None if self.run is None else self.run.alert(title=title, text=text))
+
     def attempt(self, what: Callable[[], None]) -> None:
         while not self.off:
             try:
@@ -105,8 +109,12 @@ class Follower:
     def forget(self) -> None:
         """Let go of W&B and of what was read: a next `send` finds out anew what there is to do."""
         self.run = self.sent = None
-        self.ahead = []
         self.held.close()
+        self.reread()
+
+    def reread(self) -> None:
+        """Read metrics.jsonl from its beginning the next time; what was sent is not sent again."""
+        self.ahead = []
         if self.metrics is not None:
             self.metrics.close()
             self.metrics = None
@@ -122,6 +130,7 @@ class Follower:
         for number, records in groupby(ready, key=itemgetter("step")):
             if number > known.step:  # which the server may just have told
                 self.run.log(row(records), step=number)
+                known.step = number
         if new:
             self.run.summary.update(new)
             known.summary |= new

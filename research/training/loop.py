@@ -1,11 +1,8 @@
 """`hark train`: from a config to a trained model, through as many interruptions as it takes."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from research import runs
 from research.compose import Composed
@@ -13,20 +10,27 @@ from research.config import Config, Streams, Training
 from research.contracts import Objective, Task
 from research.data.loader import BAD
 from research.engine.checkpoint import Checkpoints
-from research.engine.gangs import Ranks, start
+from research.engine.gangs import Ranks
 from research.engine.parallel import place, wrap
+from research.engine.sharding import refill
 from research.engine.weights import steps
 from research.errors import HarkError, nearest
+from research.health import Action
 from research.interop.initialise import initialise
 from research.interop.origin import origins
 from research.model import assemble, check
 from research.registry import build
 from research.training import optimizer as optim
-from research.training.data import Planned, Source, State
+from research.training.data import Fed, Planned, Source
 from research.training.given import NOTHING, Given
-from research.training.memory import keep_freed_memory, peak_mb
-from research.training.signals import PRUNED, StopFlag
-from research.training.stats import StatBag
+from research.training.health import record
+from research.training.health.guard import Guard
+from research.training.health.rollback import replay
+from research.training.memory import peak_mb
+from research.training.progress import Progress
+from research.training.session import claim, processes
+from research.training.signals import ALARMED, PRUNED, StopFlag
+from research.training.stats import StatBag, Window
 from research.training.step import Outcome, Student, train_step
 from research.training.tracking import Tracker
 from research.training.validation import validate
@@ -37,7 +41,7 @@ Watch = Callable[[int, dict[str, float]], bool]  # (step, what was validated) ->
 def train(composed: Composed[Config], watch: Watch | None = None) -> int:
     """Train the run that a config is, or go on with it. `watch` is asked on rank 0 after each validation.
 
-    Exit code 0, 128 + the signal that stopped it, or PRUNED when `watch` did.
+    Exit code 0, 128 + the signal that stopped it, PRUNED when `watch` did, or ALARMED when an alarm did.
     """
     cfg = composed.config
     given = Given.of(check(cfg))  # refuse an illegal combination before anything is touched
@@ -47,7 +51,10 @@ def train(composed: Composed[Config], watch: Watch | None = None) -> int:
         objective = objective_of(cfg)
         if not steps(path / "checkpoints"):
             initialise(objective, cfg, path if ranks.rank == 0 else None)
-        return Run(cfg, path, ranks, flag, task=objective, source=source, watch=watch).go()
+        run = Run(cfg, path, ranks, flag, task=objective, source=source, watch=watch)
+        if cfg.health.every:
+            run.guard = Guard(cfg.health, run.student, path, run.tracker)
+        return run.go()
 
 
 def open_source(cfg: Training, ranks: Ranks, given: Given = NOTHING) -> Source:
@@ -55,32 +62,8 @@ def open_source(cfg: Training, ranks: Ranks, given: Given = NOTHING) -> Source:
     if isinstance(cfg.data, Streams):
         from research.training.streamed import Streamed  # noqa: PLC0415  most runs read manifests
 
-        return Streamed(cfg, ranks)
+        return Streamed(cfg, ranks, given)
     return Planned(cfg, ranks, given)
-
-
-@contextmanager
-def processes(device: str) -> Iterator[tuple[Ranks, StopFlag]]:
-    """Join the ranks of this command and listen for signals; leave both at the end."""
-    keep_freed_memory()
-    ranks = start(device)
-    try:
-        with StopFlag() as flag:
-            yield ranks, flag
-    finally:
-        ranks.close()
-
-
-@contextmanager
-def claim(composed: Composed[Any], ranks: Ranks) -> Iterator[Path]:
-    """Make or find the folder of a run, and hold it."""
-    path = runs.folder(composed.config)
-    with ExitStack() as held:
-        if ranks.rank == 0:
-            runs.create(composed.config, composed.choices, composed.overrides)
-            held.enter_context(runs.only_one(path))
-        ranks.barrier()
-        yield path
 
 
 def objective_of(cfg: Config) -> Objective:
@@ -88,19 +71,6 @@ def objective_of(cfg: Config) -> Objective:
     if cfg.train.compile:
         objective.encoder.compile(dynamic=True)
     return objective
-
-
-@dataclass
-class Progress:
-    """How far a run is: all of its state that is not in the model or the optimizer."""
-
-    step: int = 0
-    skipped: int = 0  # steps with a non-finite loss or gradient
-    skipped_in_a_row: int = 0
-    wall: float = 0.0  # seconds, over all restarts
-    audio: float = 0.0  # seconds of speech seen
-    data: State = field(default_factory=list)  # where reading goes on
-    heard: dict[str, int] = field(default_factory=dict)  # utterances, of data.loader.COUNTED
 
 
 class Run:
@@ -126,15 +96,16 @@ class Run:
         self.progress = Progress()
         if state := self.checkpoints.load():
             task.load_state_dict(state.model)
-            self.progress = Progress(**state.trainer)
-            self.source.heard.update(self.progress.heard if ranks.rank == 0 else {})
+            self.go_on(Progress.of(state.trainer))
         task = place(task, ranks, cfg.train.parallel)
         adamw = optim.adamw(task, cfg.optimizer)
         if state:
             optim.restore(adamw, state.optimizer)
         task.enter(self.progress.step)
         augment = build(cfg.augmentation).to(ranks.device)
-        self.student = Student(task, wrap(task, ranks), augment, adamw, ranks, cfg)
+        factor = self.progress.vitals.lr_factor
+        self.student = Student(task, wrap(task, ranks), augment, adamw, ranks, cfg, factor)
+        self.guard: Guard | None = None
         self.tracker = Tracker(cfg, path, self.progress.step, writes=ranks.rank == 0)
         self.window = Window(StatBag(ranks.device))
         self.valid_loss: float | None = (
@@ -159,7 +130,7 @@ class Run:
 
     def steps(self) -> int:
         cfg, progress = self.cfg, self.progress
-        batches = self.source.train(progress.step, progress.data)
+        batches = self.batches()
         self.student.task.train()
         self.window.start()
         while progress.step < cfg.train.steps:
@@ -175,16 +146,74 @@ class Run:
                 self.log()
             if last or progress.step % cfg.train.validate_every == 0:
                 self.validate()
-            if last or outcome.stop or progress.step % cfg.checkpoint.every == 0:
+            action = self.check(outcome)
+            if action is Action.rollback:
+                batches = self.roll_back()
+                progress = self.progress
+                continue
+            stopped = action is Action.stop and not last
+            if last or outcome.stop or stopped or progress.step % cfg.checkpoint.every == 0:
                 self.save()
+            if stopped:
+                self.tracker.say(
+                    f"stopped by an alarm after step {progress.step}: see {self.path / record.FILE}"
+                )
+                return ALARMED
             if outcome.stop and not last:
-                if self.pruned:
-                    self.tracker.say(f"pruned after step {progress.step}: others were better")
-                    return PRUNED
-                number = self.flag.signal or 0
-                self.tracker.say(f"stopped after step {progress.step}; the same command goes on")
-                return 128 + number
+                return self.interrupted()
         return 0
+
+    def batches(self) -> Iterator[Fed]:
+        """Read from where the run is."""
+        progress, guard = self.progress, self.guard
+        if guard is not None and guard.cfg.acts() and progress.step == 0:
+            self.save()  # something to go back to
+        self.reading = self.source.train(progress.step, progress.data)
+        return self.reading if guard is None else guard.begin(progress.vitals, progress.step, self.reading)
+
+    def interrupted(self) -> int:
+        if self.pruned:
+            self.tracker.say(f"pruned after step {self.progress.step}: others were better")
+            return PRUNED
+        self.tracker.say(f"stopped after step {self.progress.step}; the same command goes on")
+        return 128 + (self.flag.signal or 0)
+
+    def go_on(self, progress: Progress) -> None:
+        """Be as far as a checkpoint is."""
+        replay(self.path, progress)
+        self.progress = progress
+        self.source.heard.clear()
+        self.source.heard.update(progress.heard if self.ranks.rank == 0 else {})
+
+    def check(self, outcome: Outcome) -> Action:
+        """Look after the run's health; give what is to be done."""
+        if self.guard is None:
+            return Action.ignore
+        action = self.guard.check(self.progress.vitals, self.progress.step, outcome)
+        if self.progress.step % self.guard.cfg.every == 0:
+            self.window.pause()
+        return action
+
+    def roll_back(self) -> Iterator[Fed]:
+        """Go back to the last healthy checkpoint and lower the learning rate; give the batches from there on."""
+        assert self.guard is not None
+        left, student = self.progress, self.student
+        state = self.checkpoints.back_to(left.vitals.healthy)
+        if self.ranks.rank == 0:
+            self.guard.note_rollback(left.vitals, left.step)
+        self.ranks.barrier()
+        if isinstance(self.reading, Generator):
+            self.reading.close()
+        refill(student.task, state.model)
+        optim.restore(student.optimizer, state.optimizer)
+        self.go_on(Progress.of(state.trainer))
+        self.progress.wall, self.progress.audio = left.wall, left.audio  # it was spent
+        student.lr_factor = self.progress.vitals.lr_factor
+        self.tracker.back_to(self.progress.step)
+        self.window = Window(StatBag(self.ranks.device))
+        if student.task.stages:
+            self.enter()
+        return self.batches()
 
     def enter(self) -> None:
         """Begin a stage: the model is wrapped again, for DDP knows no parameters that come or go."""
@@ -235,31 +264,12 @@ class Run:
     def save(self) -> None:
         progress, student = self.progress, self.student
         progress.data, progress.heard = self.source.state(), self.source.counts()
+        progress.vitals.save(progress.step)
+        if self.guard is not None and self.guard.cfg.acts():
+            self.checkpoints.kept = progress.vitals.healthy
         task, adamw = student.task.state_dict(), optim.state_of(student.optimizer)
         self.checkpoints.save(progress.step, task, adamw, asdict(progress), self.valid_loss)
         if self.ranks.rank == 0:
             self.tracker.cost(progress.wall, progress.audio, self.ranks.size)
             self.tracker.data(self.source.facts(), progress.heard)
             self.tracker.follow()
-
-
-class Window:
-    """What was seen since the last time that numbers were logged."""
-
-    def __init__(self, bag: StatBag) -> None:
-        self.bag = bag
-        self.start()
-
-    def start(self) -> None:
-        self.mark, self.wall, self.audio = time.monotonic(), 0.0, 0.0
-
-    def spend(self, audio: float) -> float:
-        """Add a step's audio; give the wall seconds since the step before."""
-        now = time.monotonic()
-        passed, self.mark = now - self.mark, now
-        self.wall += passed
-        self.audio += audio
-        return passed
-
-    def speed(self) -> float:
-        return self.audio / max(self.wall, 1e-9)

@@ -5,6 +5,7 @@ from types import FrameType
 from typing import Self
 
 PRUNED = 3  # exit code of a run that was stopped because others are better
+ALARMED = 4  # of one that an alarm stopped
 
 
 class StopFlag:

@@ -1,5 +1,6 @@
 """Stats of batches -> numbers to log: summed over steps on the device, over ranks only when they are logged."""
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -46,3 +47,29 @@ class StatBag:
         self.totals.clear()
         self.weights.clear()
         return values
+
+
+class Window:
+    """What was seen since the last time that numbers were logged."""
+
+    def __init__(self, bag: StatBag) -> None:
+        self.bag = bag
+        self.start()
+
+    def start(self) -> None:
+        self.mark, self.wall, self.audio = time.monotonic(), 0.0, 0.0
+
+    def pause(self) -> None:
+        """Leave out the time since the last step."""
+        self.mark = time.monotonic()
+
+    def spend(self, audio: float) -> float:
+        """Add a step's audio; give the wall seconds since the step before."""
+        now = time.monotonic()
+        passed, self.mark = now - self.mark, now
+        self.wall += passed
+        self.audio += audio
+        return passed
+
+    def speed(self) -> float:
+        return self.audio / max(self.wall, 1e-9)

@@ -28,6 +28,7 @@ class Student:
     optimizer: torch.optim.Optimizer
     ranks: Ranks
     cfg: Training
+    lr_factor: float = 1.0  # on the learning rate: what rollbacks made of it
 
     def autocast(self) -> AbstractContextManager[object]:
         on = self.cfg.train.precision is Precision.bf16
@@ -50,6 +51,8 @@ class Outcome:
     sound: bool  # loss and gradients were finite, the weights have moved
     stop: bool  # some rank was asked to stop
     seconds: float  # of audio, over all ranks
+    loss: float  # mean over all targets
+    grad_norm: float
 
 
 def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag, *, stop: bool) -> Outcome:
@@ -73,7 +76,8 @@ def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag
     sums = torch.tensor([targets, seconds, float(stop)], dtype=torch.float64).to(ranks.device)
     sums = torch.cat([sums, total[None]])
     ranks.all_sum(sums)
-    lr = set_lr(student.optimizer, cfg.optimizer.lr, cfg.schedule, step, cfg.train.steps)
+    peak = cfg.optimizer.lr * student.lr_factor
+    lr = set_lr(student.optimizer, peak, cfg.schedule, step, cfg.train.steps)
     norm = scale_gradients(student.optimizer, sums[0].clamp(min=1), cfg.train.clip)
     outcome = read_back(norm, sums)
     if outcome.sound:
@@ -87,5 +91,6 @@ def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag
 
 def read_back(norm: Tensor, sums: Tensor) -> Outcome:
     """Wait for the backward pass, once a step and in one read, before any weight moves."""
-    _, seconds, stop, total, norm_value = torch.cat([sums, norm[None]]).tolist()
-    return Outcome(math.isfinite(norm_value) and math.isfinite(total), stop > 0, seconds)
+    targets, seconds, stop, total, norm_value = torch.cat([sums, norm[None]]).tolist()
+    sound = math.isfinite(norm_value) and math.isfinite(total)
+    return Outcome(sound, stop > 0, seconds, total / max(targets, 1.0), norm_value)

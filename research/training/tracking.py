@@ -78,6 +78,21 @@ class Tracker:
         if self.writes:
             self.console.print(what, highlight=False, soft_wrap=True)
 
+    def alert(self, title: str, text: str) -> None:
+        """Tell an alarm, W&B's users too."""
+        if self.writes:
+            self.say(f"{title}: {text}")
+            self.follower.alert(title, text)
+
+    def back_to(self, step: int) -> None:
+        """Forget what was logged after a step: from there on all is done again."""
+        if self.writes:
+            self.file.close()
+            keep_until(self.path / "metrics.jsonl", step)
+            self.file = open(self.path / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115  closed by close()
+            self.follower.reread()
+            self.progress.update(self.task, completed=step)
+
     def close(self, code: int) -> None:
         if not self.writes:
             return
@@ -87,7 +102,11 @@ class Tracker:
 
 
 def keep_until(file: Path, step: int) -> None:
-    """Drop what a killed run logged after the checkpoint that it resumes from: those steps are done again."""
+    """Drop what a run logged after the checkpoint that it resumes from: those steps are done again.
+
+    At step 0 that is everything: what is measured before the first step is, too.
+    """
     if file.exists():
-        kept = [json.dumps(record) + "\n" for record in runs.read_jsonl(file) if record["step"] <= step]
+        old = [record for record in runs.read_jsonl(file) if step > 0 and record["step"] <= step]
+        kept = [json.dumps(record) + "\n" for record in old]
         write(file, "".join(kept))

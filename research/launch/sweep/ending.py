@@ -14,7 +14,8 @@ from research.files import write
 from research.launch.sweep import ledger
 from research.launch.sweep.order import Order
 from research.launch.sweep.place import Place
-from research.training.signals import StopFlag
+from research.training.health import record as alarms
+from research.training.signals import ALARMED, StopFlag
 
 PEER = ("by peer", "gloo", "nccl")  # words of an error that another rank's end made, in small letters
 PATIENCE = 5.0  # s that such an error waits for its cause to be told
@@ -43,6 +44,12 @@ class Ending:
         if self.place.rank == 0:
             self.ended("pruned")
         return 0
+
+    def alarmed(self) -> int:
+        """After an alarm, all saved. Doing the same again would end the same."""
+        if self.place.rank == 0:
+            self.ended("alarmed", "; ".join(f"{name}: {says}" for name, says in alarms.on(self.run).items()))
+        return ALARMED
 
     def stopped(self) -> int:
         """After a signal, all saved. What is to go on is queued again; after SIGTERM, SLURM decides: wait for it."""

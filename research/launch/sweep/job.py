@@ -2,7 +2,7 @@
 
     python -P -m research.launch.sweep.job ORDER.json
 
-Exit code: 0 done, 75 to be started again, 128 + n stopped by signal n, 1 failed.
+Exit code: 0 done, 75 to be started again, 128 + n stopped by signal n, 4 by an alarm, 1 failed.
 """
 
 import gc
@@ -17,7 +17,7 @@ from typing import Any
 
 from research.launch.sweep.order import Order, read_order
 from research.launch.sweep.place import here
-from research.training.signals import PRUNED, StopFlag
+from research.training.signals import ALARMED, PRUNED, StopFlag
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def work(path: Path, order: Order) -> int:
             return ending.stopped()  # a signal kills what the run needs: such an error is not its own
         if code == PRUNED:
             return ending.pruned()
+        if code == ALARMED:
+            return ending.alarmed()
         return ending.stopped() if code else ending.done()
 
 

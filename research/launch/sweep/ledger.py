@@ -4,7 +4,7 @@ Every event has `event`, `time` (s since 1970), `job` (id) and `kind` (train or 
   queued     scheduler, sweep, code (snapshot), batch (name of the submission), order (file); `job` is not known yet
   submitted  the id of what was queued under this batch: batch
   began      host, pid, step (of the newest checkpoint), logs
-  ended      outcome (done, failed, stopped, pruned), step (as above), error (its last line), again (it was queued again
+  ended      outcome (done, failed, stopped, pruned, alarmed), step (as above), error (its last line), again (it was queued again
              by itself)
   cancelled  by `hark cancel`
   retried    by `hark retry`: errors from before no longer count

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from research import runs
 from research.evaluation.records import PRETRAINED
 from research.launch.sweep.ledger import events
 from research.launch.sweep.tail import tail
+from research.training.health.record import on as alarms_on
 
 NEAR, FAR = 1 << 16, 1 << 22  # bytes of metrics.jsonl that are read, and searched for the last validation
 
@@ -41,6 +42,7 @@ class Progress:
     valid_loss: float | None = None
     seen: float | None = None  # last sign of life: s since 1970
     scores: tuple[Score, ...] = ()
+    alarms: dict[str, str] = field(default_factory=dict)  # that are on, with what they say
 
     def left(self, now: float) -> float | None:
         """Seconds until its last step, if it goes on as it does; None where that cannot be told."""
@@ -71,6 +73,7 @@ def progress(run: Path) -> Progress:
         valid_loss=valid[-1]["loss"] if valid else None,
         seen=max((each["time"] for each in (*records[-1:], *began[-1:])), default=None),
         scores=tuple(scores(run)),
+        alarms=alarms_on(run),
     )
 
 

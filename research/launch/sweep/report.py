@@ -55,10 +55,21 @@ def wrong(rows: Sequence[Row], backends: Mapping[str, Backend]) -> list[Renderab
 
 
 def notes(rows: Sequence[Row]) -> list[RenderableType]:
-    """Why something is not known."""
+    """Why something is not known, and alarms, each once for all runs in which it is on."""
     unknown = [state for row in rows for state in row.states if state.standing is Standing.unknown]
     said = dict.fromkeys(state.reason for state in unknown)
-    return [Text(f"unknown: only what run folders say is shown; {reason}", "yellow") for reason in said]
+    shown: list[RenderableType] = [
+        Text(f"unknown: only what run folders say is shown; {reason}", "yellow") for reason in said
+    ]
+    on: dict[str, list[Row]] = {}
+    for row in rows:
+        for alarm in row.progress.alarms if row.standing is not Standing.alarmed else ():
+            on.setdefault(alarm, []).append(row)
+    for alarm, members in on.items():
+        others = f", and {len(members) - 1} more" * (len(members) > 1)
+        says = members[0].progress.alarms[alarm]
+        shown.append(Text(f"alarm {alarm} {members[0].id} {members[0].label}{others}: {says}", "yellow"))
+    return shown
 
 
 def summary(rows: Sequence[Row], now: float) -> str:

@@ -1,4 +1,4 @@
-"""`hark retry`: submit again what failed or was lost, however often it did so before."""
+"""`hark retry`: submit again what failed, was lost or was stopped by an alarm, however often it did so before."""
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from research.launch.sweep.snapshot import snapshot
 from research.launch.sweep.standing import WAITING, Standing, State
 from research.launch.sweep.submit import backends, submit, withdraw
 
-KINDS = (Standing.failed, Standing.lost, Standing.cancelled)
-DEFAULT = (Standing.failed, Standing.lost)
+KINDS = (Standing.failed, Standing.lost, Standing.alarmed, Standing.cancelled)
+DEFAULT = (Standing.failed, Standing.lost, Standing.alarmed)
 
 
 def run(args: Namespace) -> int:

@@ -127,6 +127,7 @@ def facts(row: Row, now: float) -> dict[str, Any]:
         "eta_s": how.left(now) if row.standing is Standing.running else None,
         "loss": how.loss,
         "valid_loss": how.valid_loss,
+        "alarms": how.alarms,
         "last_sign": how.seen,
         "probe_state": row.probe.standing.value if row.probe else None,
         "probe_reason": row.probe.reason if row.probe else "",

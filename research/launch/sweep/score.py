@@ -18,7 +18,7 @@ class Fate(Enum):
     open = "open"  # it can still come to a value
     scored = "scored"
     pruned = "pruned"
-    failed = "failed"  # too often to be started again, or without a finite value
+    failed = "failed"  # too often to be started again, stopped by an alarm, or without a finite value
 
 
 def check_metric(metric: str) -> None:
@@ -61,7 +61,7 @@ def fate(run: Path, metric: str, tries: int) -> tuple[Fate, float]:
     if last_outcome(run, "train") == "pruned":
         return Fate.pruned, math.nan
     kinds = ("train", "probe") if split == "probe" else ("train",)
-    over = any(gave_up(run, kind, tries) for kind in kinds)
+    over = any(gave_up(run, kind, tries) for kind in kinds) or last_outcome(run, "train") == "alarmed"
     return (Fate.failed if over else Fate.open), math.nan
 
 

@@ -24,6 +24,7 @@ class Standing(Enum):
     failed = "failed"
     cancelled = "cancelled"  # by `hark cancel`
     pruned = "pruned"  # by a search
+    alarmed = "alarmed"  # an alarm stopped it; only `hark retry` goes on
     lost = "lost"  # gone without a word: killed, or its node failed
     stopped = "stopped"  # by hand or by the scheduler, and not queued again
     unknown = "unknown"  # its scheduler does not answer

@@ -11,6 +11,7 @@
 of which every cell has
   run, differs (axis -> value), state (a word of standing.py), reason, job, node, starts, requeues
   step, steps, audio_s_per_s, eta_s, loss, valid_loss, last_sign (s since 1970)
+  alarms (object: alarm that is on -> what it says)
   probe_state, probe_reason (null, "": no job was to probe it), probes (objects: probe, metric, mean, low, high, step)
 What is not known is null.
 """

@@ -48,7 +48,7 @@ def add_cancel(sub: ArgumentParser) -> None:
 
 def add_retry(sub: ArgumentParser) -> None:
     add_names(sub, "+")
-    for name in ("failed", "lost", "cancelled"):
+    for name in ("failed", "lost", "alarmed", "cancelled"):
         sub.add_argument(f"--{name}", action="store_true", help=f"those that are {name}")
     sub.add_argument("--dry-run", action="store_true", help="say what would be submitted")
 

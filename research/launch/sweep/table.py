@@ -86,6 +86,10 @@ def reason(row: Row, now: float) -> str:
     return "".join(f"{event['event']} {duration(max(0.0, now - event['time']))} ago" for event in last)
 
 
+def alarms(row: Row, _: float) -> str:
+    return " ".join(row.progress.alarms)
+
+
 COLUMNS = (
     Column("run", lambda row, _: row.id, right=False),
     Column("state", lambda row, _: row.standing.value, right=False),
@@ -95,13 +99,26 @@ COLUMNS = (
     Column("loss", lambda row, _: number(row.progress.loss, ".3f")),
     Column("valid", lambda row, _: number(row.progress.valid_loss, ".3f")),
     Column("probe", probes, right=False),
+    Column("alarms", alarms, right=False),
     Column("last sign", seen),
     Column("requeues", lambda row, _: str(row.train.requeues or "")),
     Column("node", node, right=False),
     Column("reason", reason, right=False),
 )
 # What comes in as far as a terminal is wide enough, first to last: what went wrong is told below the table, too.
-OPTIONAL = ("run", "ETA", "valid", "loss", "reason", "probe", "audio-s/s", "requeues", "node", "last sign")
+OPTIONAL = (
+    "run",
+    "ETA",
+    "alarms",
+    "valid",
+    "loss",
+    "reason",
+    "probe",
+    "audio-s/s",
+    "requeues",
+    "node",
+    "last sign",
+)
 
 
 def grid(rows: Sequence[Row], now: float, width: int) -> Table:
