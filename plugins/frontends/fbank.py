@@ -19,6 +19,7 @@ class Fbank(Frontend):
     Always fp32, never differentiated, no dither.
     """
 
+    example = ("encoder.stride=2", "masking.length=8")  # frames may be stacked
     window: Tensor  # (W,)
     filters: Tensor  # (n_fft // 2 + 1, bands)
 

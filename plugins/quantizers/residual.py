@@ -55,6 +55,7 @@ class Residual(Quantizer):
 
     def refit(self) -> None:
         for stage in self.stages:
+            assert isinstance(stage, Splitting)
             stage.refit()
 
 
