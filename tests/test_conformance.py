@@ -48,7 +48,7 @@ def test_hark_check_prints_every_rule_and_answers_0(capsys):
     said = capsys.readouterr().out
     assert "masking=block: plugins.masking.block.Block" in said
     assert "ok     No mask covers a frame past the end of its row." in said
-    assert "7 of 7 rules kept" in said
+    assert "8 of 8 rules kept" in said
 
 
 def test_a_name_can_mean_plugins_of_several_kinds():

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from research import registry
+from research.conformance.matrix import legal
+from research.conformance.matrix_command import count
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,3 +36,8 @@ def test_the_readmes_objective_keeps_every_rule(tmp_path):
         capture_output=True, text=True, env=env, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_combinations_are_counted():
+    (line,) = re.findall(r"^\d+ encoders x .* legal", README, re.MULTILINE)
+    assert line == count(len(legal()))

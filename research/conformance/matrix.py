@@ -31,7 +31,11 @@ from research.training.step import train_step
 
 AXES = ("encoder", "quantizer", "masking", "objective", "frontend")
 FRAMES = 18, 16  # encoder frames of the two rows of a cell's batch
-LENGTH = 14  # frames of a masked block: one of 8 frames lies in it wherever it is, and it fits into 16
+SIZES = {  # of fields, smaller than an example needs them
+    "masking": {"length": 14},  # frames: one of 8 frames lies in it wherever it is, and it fits into 16
+    "frontend": {"channels": 16},
+    "encoder": {"channels": 8},
+}
 BATCHES: dict[tuple[str, str], Batch] = {}  # by frontend and encoder
 
 
@@ -64,13 +68,12 @@ def axis(kind: str) -> dict[str, Plugin.Config]:
 def tiny(kind: str, name: str, cls: type[Plugin]) -> Plugin.Config:
     """Give the config of a name with what its class's example says of this kind."""
     own = [word.removeprefix(f"{kind}.") for word in cls.example if word.startswith(f"{kind}.")]
-    known = registry.config_of(kind, name)
-    merged = OmegaConf.merge(OmegaConf.structured(known), OmegaConf.from_dotlist(own))
+    full = OmegaConf.structured(registry.config_of(kind, name))
+    merged = OmegaConf.merge(full, OmegaConf.from_dotlist(own))
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Plugin.Config)
-    if kind == "masking" and "length" in {field.name for field in fields(config)}:
-        return replace(config, length=LENGTH)  # type: ignore[call-arg]  it has the field
-    return config
+    known = {field.name for field in fields(config)}
+    return replace(config, **{key: size for key, size in SIZES.get(kind, {}).items() if key in known})
 
 
 def cells() -> Iterator[Cell]:

@@ -36,7 +36,7 @@ def table(config: Any, prefix: str = "") -> Iterator[Field]:
 def text(cls: type, name: str, hint: Any) -> str:
     """The comment beside a field, in the class that has it last; of an enum without one, the enum's docstring."""
     for base in cls.__mro__:
-        if said := is_dataclass(base) and comments(base).get(name):
+        if is_dataclass(base) and (said := comments(base).get(name)):
             return said
     if isinstance(hint, type) and issubclass(hint, Enum) and hint.__doc__ != Enum.__doc__:
         return (inspect.getdoc(hint) or "").split("\n", 1)[0]
