@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 import torch
 from torch import Tensor
 
 from research.conformance.rules import Broken
 from research.conformance.tools import Blank
-from research.contracts import Batch, Encoded, Frontend, Objective, Seq
+from research.contracts import Batch, Encoded, Encoder, Frontend, Objective, Seq
 from research.training.seeds import seed_all
 
-SHARE = 0.3  # of a frame's gradient: a target that changes changes more of it, one of many distractors less
+SHARE = 0.5  # of the largest change: a target makes more of it, one of many distractors less
 PLACES = 5  # of pieces that are changed, one at a time
 
 
@@ -29,7 +30,7 @@ class View:
     def gradient(self) -> Tensor:
         """How the loss depends on what the encoder gave, all layers side by side: (B, T, C)."""
         leaves = [x for one in self.leaves for x in (one.last.x, *one.layers)]
-        found = torch.autograd.grad(self.loss, leaves, allow_unused=True)
+        found = torch.autograd.grad(self.loss, leaves, allow_unused=True, retain_graph=True)
         filled = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True)]
         return torch.cat(filled, -1)
 
@@ -38,8 +39,21 @@ class View:
         return torch.cat([x for one in self.heard for x in (one.last.x, *one.layers)], -1).detach()
 
 
-def look(model: Objective, batch: Batch, piece: int | None = None, told: View | None = None) -> View:
-    """Call an objective, with other values in one piece of every row's frontend frames if asked.
+class Level(Enum):
+    """Where other values are put."""
+
+    embedded = "embed"  # in what the encoder's `embed` gives
+    frontend = "forward"  # in the frontend's frames
+
+
+def look(
+    model: Objective,
+    batch: Batch,
+    piece: int | None = None,
+    told: View | None = None,
+    level: Level = Level.frontend,
+) -> View:
+    """Call an objective, with other values in one piece of every row if asked.
 
     With `told`, it is told what the encoder gave then in place of what it gives now: only targets are new.
     """
@@ -56,7 +70,7 @@ def look(model: Objective, batch: Batch, piece: int | None = None, told: View | 
 
     vars(encoder)["context"] = watch
     try:
-        with nullcontext() if piece is None else other_piece(model, piece):
+        with nullcontext() if piece is None else other_piece(model, piece, level):
             seed_all("look")
             seen.loss = model(batch).total
     finally:
@@ -72,45 +86,66 @@ def cut_off(encoded: Encoded) -> Encoded:
 
 
 @contextmanager
-def other_piece(model: Objective, piece: int) -> Iterator[None]:
-    """Let every frontend in a model give other frames in one piece: those that become encoder frame `piece`."""
-    r, found = model.encoder.stride, [m for m in model.modules() if isinstance(m, Frontend)]
+def other_piece(model: Objective, piece: int, level: Level) -> Iterator[None]:
+    """Let every frontend in a model, or every encoder's `embed`, give others in the frames of one encoder frame."""
+    kind, r = (Frontend, model.encoder.stride) if level is Level.frontend else (Encoder, 1)
+    found = [module for module in model.modules() if isinstance(module, kind)]
 
     def changed(give: Callable[[Seq], Seq]) -> Callable[[Seq], Seq]:
-        def spoil(audio: Seq) -> Seq:
-            feats = give(audio)
-            here = feats.valid & (torch.arange(feats.x.size(1)) // r).eq(piece)  # (B, S)
-            drawn = torch.randn(feats.x.shape, generator=torch.Generator().manual_seed(3))
-            return feats.replace(torch.where(here[..., None], drawn, feats.x))
+        def spoil(x: Seq) -> Seq:
+            given = give(x)
+            here = given.valid & (torch.arange(given.x.size(1)) // r).eq(piece)  # (B, T)
+            elsewhere = given.x.roll(given.x.size(1) // 2, 1)  # (B, T, C) of the kind that distractors are too
+            return given.replace(torch.where(here[..., None], elsewhere, given.x))
 
         return spoil
 
     for each in found:
-        vars(each)["forward"] = changed(each.forward)
+        vars(each)[level.value] = changed(getattr(each, level.value))
     try:
         yield
     finally:
         for each in found:
-            vars(each).pop("forward", None)
+            vars(each).pop(level.value)
 
 
 def nothing_predicted_is_heard(model: Objective, batch: Batch) -> None:
-    """Broken when frames of the encoder hear what they predict: they would learn to pass it on."""
+    """Broken when frames of the encoder hear what they predict: they would learn to pass it on.
+
+    A frame predicts a piece when another piece there changes how the loss depends on the frame. It changes less where
+    the piece is one of many distractors, so that distances from frame to piece are judged, over all pieces and rows.
+    Where targets are made of what `embed` gives, its frames are the pieces: their own sight is no leak.
+    """
     model.masking = Blank()
     plain = look(model, batch)
     if not plain.heard:
         raise Broken("the encoder never ran with gradients: train through objective.encoder")
-    before, frames = plain.gradient(), plain.frames()  # (B, T, C) both
-    for piece in pieces(frames):
-        after = look(model, batch, piece, told=plain).gradient()
-        asked = (after - before).norm(dim=-1) > SHARE * before.norm(dim=-1).clamp(min=1e-12)  # (B, T)
-        moved = (look(model, batch, piece).frames() - frames).abs().amax(-1) > 1e-4 * frames.abs().max()
-        if (asked & moved).any():
-            t = int((asked & moved).any(0).nonzero()[0])
-            raise Broken(
-                f"frame {t} of the encoder predicts piece {piece} of the signal and hears it: mask it, or predict what "
-                "comes more than encoder.ahead frames later"
-            )
+    for level in Level:
+        changes = [changes_at(model, batch, piece, plain, level) for piece in pieces(plain.frames())]
+        size = plain.frames().size(1)
+        by_distance = torch.zeros(2 * size)
+        for piece, change, _ in changes:
+            by_distance[size - piece : 2 * size - piece] += change
+        predicts = by_distance > SHARE * by_distance.max()  # (2 T,)
+        for piece, change, moved in changes:
+            leaks = moved & predicts[size - piece : 2 * size - piece] & (change > 0)  # (T,)
+            if leaks.any():
+                raise Broken(
+                    f"frame {int(leaks.nonzero()[0])} of the encoder predicts piece {piece} of the signal and hears it: "
+                    "mask it, or predict what comes more than encoder.ahead frames later"
+                )
+        if predicts.any():
+            return
+
+
+def changes_at(
+    model: Objective, batch: Batch, piece: int, plain: View, level: Level
+) -> tuple[int, Tensor, Tensor]:
+    """How much another piece changes what every frame is to learn, and whether the frame hears it: (T,), bool (T,)."""
+    after = look(model, batch, piece, plain, level).gradient()  # (B, T, C)
+    frames, heard = plain.frames(), look(model, batch, piece, None, level).frames()
+    moved = (heard - frames).abs().amax((0, 2)) > 1e-4 * frames.abs().max()
+    return piece, (after - plain.gradient()).norm(dim=-1).sum(0), moved
 
 
 def pieces(frames: Tensor) -> list[int]:
