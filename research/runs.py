@@ -5,6 +5,9 @@ runs/<name>-<signature>/
   overrides.yaml    what was typed
   code.json         commit, and the diff of the working tree against it
   metrics.jsonl     one object per logged step, schema 1: {"schema", "step", "split", "time", metric: number}
+                    split: train, valid, or health (measures of the panel; see research/training/health/look.py)
+  alarms.jsonl      alarms: on, off, rolled back; see research/training/health/record.py
+  health.pt         the panel: utterances that health is measured on, and its layers' grams at step 0
   checkpoints/      step_N/
   probes.jsonl      one object per probe result
   jobs.jsonl        what became of its jobs, one object per event; see research/launch/sweep/ledger.py

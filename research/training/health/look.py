@@ -1,4 +1,17 @@
-"""One look at a model: it hears the panel as it hears any batch, and what passes through its parts is measured."""
+"""One look at a model: it hears the panel as it hears any batch, and what passes through its parts is measured.
+
+The objective's own loss and stats, and beside them (of several parts of one kind as `name@part`):
+  frontend_std, embed_std   standard deviation over frames, mean over channels: of the frontend, of `encoder.embed`
+  rankme_K                  RankMe of layer K over frames: the first, the middle and the last one
+  cka_K                     linear CKA of layer K with itself at step 0
+  pred_entropy              mean entropy of a head's predictions, as a share of log V
+  mean_pred_ppl             perplexity of its mean prediction, codes
+  code_ppl, dead_codes      perplexity of a quantizer's codes; share not seen, of those that so many frames could show
+  teacher_std               deviation of a teacher's output over frames, as a share of its root mean square
+  masked                    share of masked frames
+  weight_norm               norm of all trained weights
+  student_drift, teacher_drift, codes_drift   how far weights are from step 0; 0: they are what they were
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
