@@ -156,7 +156,10 @@ def useful(some: Sequence[Cell], masks: Use, quantizes: Use) -> Iterator[Cell]:
 
 
 def problem(cell: Cell, ranks: Ranks) -> str:
-    """Do one training step of a legal cell; what is wrong with it, or nothing."""
+    """Do one training step of a legal cell; what is wrong with it, or nothing.
+
+    It may take a second: clusters begin at the inputs of the first, until then all frames may have one code.
+    """
     try:
         cfg = config(cell)
         model = assemble(cfg)
@@ -166,12 +169,13 @@ def problem(cell: Cell, ranks: Ranks) -> str:
         it.optimizer.register_step_pre_hook(lambda *_: found.append(unreached(model)))
         it.task.train()
         fed = Fed(batch_of(cell, model), 1.0, Stat(torch.zeros(())))
-        sound = train_step(it, iter([fed]), 0, StatBag(ranks.device), stop=False).sound
+        steps = (train_step(it, iter([fed]), n, StatBag(ranks.device), stop=False).sound for n in (0, 1))
+        sound = next(steps) and (not found[0] or next(steps))
     except Exception as error:  # noqa: BLE001  a plugin can fail in any way
         return crash(error)
     if not sound:
         return "the loss or a gradient is not finite"
-    return "the batch has no target" if counts == [0] else found[0]
+    return found[-1] if any(counts) else "the batch has no target"
 
 
 def counted(loss: Loss) -> int:

@@ -7,12 +7,12 @@ def nearest(x, codebook):
     return distances.index(min(distances))
 
 
-def update(sums, numbers, frames, decay):
-    """Move s and n of every code by the frames of one step, and give the codebook s / n."""
-    codebook = [s / n for s, n in zip(sums, numbers, strict=True)]
+def update(codebook, sums, numbers, frames, decay):
+    """Move s and n of every code by the frames of one step, and the code to s / n once it has had frames."""
     chosen = [nearest(x, codebook) for x in frames]
-    for v in range(len(sums)):
+    for v in range(len(codebook)):
         members = [x for x, own in zip(frames, chosen, strict=True) if own == v]
         sums[v] = decay * sums[v] + (1 - decay) * sum(members, 0 * sums[v])
         numbers[v] = decay * numbers[v] + (1 - decay) * len(members)
-    return [s / n for s, n in zip(sums, numbers, strict=True)]
+        if numbers[v] > 0:
+            codebook[v] = sums[v] / numbers[v]
