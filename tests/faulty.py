@@ -31,7 +31,7 @@ class FrozenEMA(EMA):
     class Config(EMA.Config):
         pass
 
-    def move(self, mean, count):
+    def move(self, *inputs):
         pass
 
 

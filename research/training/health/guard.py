@@ -30,12 +30,13 @@ class Guard:
         self.cfg, self.student, self.path, self.tracker = cfg, student, path, tracker
         self.ranks, self.task = student.ranks, student.task
         self.panel: Panel | None = None
+        named = self.task.named_modules()
+        self.teachers = {name: module for name, module in named if isinstance(module, Teacher)}
 
     def begin(self, vitals: Vitals, step: int, batches: Iterator[Fed]) -> Iterator[Fed]:
         """Open the panel, or make it of the batch that comes next; give all batches, that one too."""
-        for module in self.task.modules():
-            if isinstance(module, Teacher):
-                module.followed = False
+        for teacher in self.teachers.values():
+            teacher.followed = False
         if self.ranks.rank == 0:
             record.keep_until(self.path, step)
         found = self.agree({"panel": float((self.path / FILE).exists())})
@@ -70,6 +71,7 @@ class Guard:
 
     def check(self, vitals: Vitals, step: int, outcome: Outcome) -> Action:
         """Book a step; measure and judge where it is due. Give what is to be done, the same on every rank."""
+        vitals.told |= {name: True for name, teacher in self.teachers.items() if teacher.followed}
         if outcome.sound:
             vitals.see(outcome.loss, outcome.grad_norm)
         if step % self.cfg.every or vitals.steps == 0:
@@ -100,17 +102,10 @@ class Guard:
         values = {"weight_norm": now[f"{STUDENT}.square"] ** 0.5}
         for key in now:
             name, _, kind = key.rpartition(".")
-            if kind == "sum" and key in vitals.start and self.follows(name, found):
+            if kind == "sum" and key in vitals.start and in_use(name, vitals, found):
                 group, _, part = name.partition("@")
                 values["@".join([f"{group}_drift", *([part] * bool(part))])] = drift(name, now, vitals.start)
         return values
-
-    def follows(self, name: str, found: Look) -> bool:
-        group, _, part = name.partition("@")
-        if group == TEACHER:
-            teacher = self.task.get_submodule(part)
-            return isinstance(teacher, Teacher) and teacher.followed
-        return group == STUDENT or (group == CODES and part in found.quantized)
 
     def judge(self, alarm: Alarm, facts: Facts, vitals: Vitals, step: int) -> Action:
         """Turn an alarm on or off, and give what it wants done."""
@@ -162,3 +157,13 @@ def line(alarm: Alarm, reading: Reading) -> str:
     """`grad_norm_mean 812 above 40.6: training diverges; lower optimizer.lr, ...`."""
     side = "below" if reading.low else "above"
     return f"{reading.what} {reading.value:.3g} {side} {reading.limit:.3g}: {alarm.meaning}; {alarm.advice}"
+
+
+def in_use(name: str, vitals: Vitals, found: Look) -> bool:
+    """Whether a group of weights should have moved."""
+    group, _, part = name.partition("@")
+    return (
+        group == STUDENT
+        or (group == TEACHER and part in vitals.told)
+        or (group == CODES and part in found.quantized)
+    )

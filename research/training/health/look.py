@@ -10,7 +10,7 @@ The objective's own loss and stats, and beside them (of several parts of one kin
   teacher_std               deviation of a teacher's output over frames, as a share of its root mean square
   masked                    share of masked frames
   weight_norm               norm of all trained weights
-  student_drift, teacher_drift, codes_drift   how far weights are from step 0; 0: they are what they were
+  student_drift, teacher_drift, codes_drift   what has become of sums of weights since step 0: 0 only if nothing moved
 """
 
 from collections import defaultdict

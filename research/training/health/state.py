@@ -13,6 +13,7 @@ class Vitals:
     grad_norm: float = 0.0
     calm: float = 0.0  # the lowest `grad_norm` so far
     steps: int = 0  # that these have seen
+    told: dict[str, bool] = field(default_factory=dict)  # teachers that were told to follow
     strikes: dict[str, int] = field(default_factory=dict)  # measurements in a row at which an alarm was right
     on: dict[str, str] = field(default_factory=dict)  # alarms that are on, with what they say
     weight_norm: float = 0.0  # at the last measurement
