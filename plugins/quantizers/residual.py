@@ -8,7 +8,7 @@ from research.contracts import Codes, Quantizer
 from research.errors import HarkError
 from research.registry import register
 
-RARE = 0.05  # of an average code's inputs: a code that has fewer is dead
+RARE = 0.1  # of the inputs that an average code gets in a step: one that is left with fewer is dead
 
 
 @register("residual")
@@ -17,9 +17,8 @@ class Residual(Quantizer):
 
     Codes are moving averages of their inputs (`quantizer=ema`), nothing is trained. The vector of an input is the sum
     of its codes; its gradient goes straight through to the input, and the penalty is the mean square between the two,
-    which draws the input to its codes. Objectives that train no quantizer take the ids. Where the paper begins with
-    k-means and puts random inputs in the place of dead codes, these halve the inputs of the commonest ones: the same
-    on every rank, and a codebook fills up by doubling, one step after another.
+    which draws the input to its codes. Objectives that train no quantizer take the ids. As in the paper, dead codes
+    begin again at random inputs; where it begins with k-means, these begin at random inputs too.
     """
 
     example = ("objective=wav2vec2", "quantizer.books=3", "quantizer.codes=8")
@@ -39,7 +38,7 @@ class Residual(Quantizer):
             )
         self.books, self.codes, self.dim = cfg.books, cfg.codes, dim_in
         one = EMA.Config(codes=cfg.codes, decay=cfg.decay)
-        self.stages = nn.ModuleList(Splitting(one, dim_in=dim_in) for _ in range(cfg.books))
+        self.stages = nn.ModuleList(Reviving(one, dim_in=dim_in) for _ in range(cfg.books))
 
     def forward(self, x: Tensor) -> Codes:  # (..., C) -> ids (..., G), vectors (..., C)
         with torch.autocast(x.device.type, enabled=False):
@@ -55,29 +54,14 @@ class Residual(Quantizer):
 
     def refit(self) -> None:
         for stage in self.stages:
-            assert isinstance(stage, Splitting)
+            assert isinstance(stage, Reviving)
             stage.refit()
 
 
-class Splitting(EMA):
-    """A book whose dead codes take half of the inputs of a common one (Linde, Buzo and Gray 1980)."""
+class Reviving(EMA):
+    """A book that lets dead codes begin again, at random inputs of the step."""
 
-    def __init__(self, cfg: EMA.Config, *, dim_in: int) -> None:
-        super().__init__(cfg, dim_in=dim_in)
-        self.refit()  # the first inputs say where codes are
-
-    def move(self, mean: Tensor, count: Tensor) -> None:
-        super().move(mean, count)
-        order = self.weight.argsort(
-            descending=True, stable=True
-        )  # (V,) the k-th commonest gives to the k-th rarest
-        giver, taker = order, order.flip(0)
-        average = self.weight.mean()
-        splits = (self.weight[giver] >= average) & (self.weight[taker] < RARE * average)  # (V,)
-        aside = self.codebook[giver].lerp(
-            self.codebook[taker], 0.01
-        )  # (V, C) a little, to where the dead code was
-        half = self.weight[giver] / 2  # (V,)
-        self.codebook[taker] = torch.where(splits[:, None], aside, self.codebook[taker])
-        self.weight[taker] = torch.where(splits, half, self.weight[taker])
-        self.weight[giver] = torch.where(splits, half, self.weight[giver])
+    def move(self) -> None:
+        super().move()
+        average = (1 - self.decay) * self.weight.clamp(min=0).mean()  # inputs of a step
+        self.weight.masked_fill_((self.weight > 0) & (self.weight < RARE * average), 0)

@@ -46,13 +46,11 @@ def residual_ids(x, books):
     return ids, left
 
 
-def halve_the_commonest(book, weight, rare=0.05):
-    """The k-th rarest code, where dead, takes half of the k-th commonest, where that is common: in new lists."""
-    order = sorted(range(len(weight)), key=lambda code: -weight[code])
-    average = sum(weight) / len(weight)
-    new_book, new_weight = list(book), list(weight)
-    for giver, taker in zip(order, reversed(order), strict=True):
-        if weight[giver] >= average and weight[taker] < rare * average:
-            new_book[taker] = book[giver] + 0.01 * (book[taker] - book[giver])
-            new_weight[giver] = new_weight[taker] = weight[giver] / 2
+def begin_again(book, weight, drawn, decay, rare=0.1):
+    """Dead codes, left with less than `rare` of what an average one gets in a step, go to the drawn inputs in turn."""
+    average = (1 - decay) * sum(weight) / len(weight)
+    new_book, new_weight, drawn = list(book), list(weight), list(drawn)
+    for code, own in enumerate(weight):
+        if own < rare * average and drawn:
+            new_book[code], new_weight[code] = drawn.pop(0), 0.0
     return new_book, new_weight
