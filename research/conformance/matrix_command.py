@@ -5,6 +5,7 @@ import re
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from math import prod
 from multiprocessing import get_context
 
 import torch
@@ -50,8 +51,8 @@ def told(outcomes: list[Outcome]) -> int:
     taken = {cell for cell, reason, _ in outcomes if not reason}
     failed += [(cell, "the quick count is wrong about it") for cell in taken.symmetric_difference(legal())]
     table = Table("refused", "why", box=None)
-    for reason, count in refused.most_common():
-        table.add_row(str(count), reason)
+    for reason, times in refused.most_common():
+        table.add_row(str(times), reason)
     Console().print(table)
     for cell, wrong in failed:
         print(f"failed: {cell}: {wrong}")
@@ -64,17 +65,14 @@ def general(cell: Cell, reason: str) -> str:
     """A reason without the names of its cell and without numbers."""
     for kind, name in zip(AXES, cell, strict=True):
         reason = re.sub(rf"\b{kind}=({name}|{name.split('_tiny')[0]})\b", f"{kind}=*", reason)
-    return re.sub(r"\d+", "N", reason)
+    return re.sub(r"\b\d+\b", "N", reason)
 
 
-def count(legal: int) -> str:
+def count(taken: int) -> str:
     """The line that the README has of it."""
     sizes = {kind: len(axis(kind)) for kind in AXES}
-    total = 1
-    for size in sizes.values():
-        total *= size
-    parts = " x ".join(f"{size} {kind}{'' if kind == 'masking' else 's'}" for kind, size in sizes.items())
-    return f"{parts.replace('masking', 'maskings')} = {total:,} combinations, {legal:,} legal"
+    parts = " x ".join(f"{size} {kind}s" for kind, size in sizes.items())
+    return f"{parts} = {prod(sizes.values()):,} combinations, {taken:,} legal"
 
 
 if __name__ == "__main__":
