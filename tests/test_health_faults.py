@@ -72,10 +72,9 @@ def test_a_healthy_run_raises_no_alarm(speech, tmp_path, name):
     run = only_run(tmp_path)
     assert record.events(run) == []
     found = metrics(run, "health")
-    assert [one["step"] for one in found] == [0, 50, 100, 150, 200]
+    assert [one["step"] for one in found] == [50, 100, 150, 200]
     assert all(math.isfinite(value) for one in found for value in one.values() if type(value) is float)
-    assert found[0]["cka_2"] == pytest.approx(1, abs=1e-3)
-    assert found[-1]["cka_2"] < 0.99
+    assert 0 < found[-1]["cka_2"] < found[0]["cka_0"] < 1
 
 
 ROLLBACK = (
@@ -100,7 +99,7 @@ def test_a_rollback_goes_on_with_a_lower_rate(rolled_back):
     assert [one["step"] for one in logged] == list(range(1, 41))
     assert all(math.isfinite(one["loss"]) for one in logged)
     assert max(one["lr"] for one in logged) == pytest.approx(1e-3)
-    assert [one["step"] for one in metrics(rolled_back, "health")] == [0, 20, 40]
+    assert [one["step"] for one in metrics(rolled_back, "health")] == [20, 40]
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,7 @@ class Tracker:
 
 
 def keep_until(file: Path, step: int) -> None:
-    """Drop what a run logged after the checkpoint that it resumes from: those steps are done again.
-
-    At step 0 that is everything: what is measured before the first step is, too.
-    """
+    """Drop what a run logged after the checkpoint that it resumes from: those steps are done again."""
     if file.exists():
-        old = [record for record in runs.read_jsonl(file) if step > 0 and record["step"] <= step]
-        kept = [json.dumps(record) + "\n" for record in old]
+        kept = [json.dumps(record) + "\n" for record in runs.read_jsonl(file) if record["step"] <= step]
         write(file, "".join(kept))
