@@ -19,7 +19,7 @@ class SpidR(ClusterPrediction):
     @dataclass(kw_only=True)
     class Config(ClusterPrediction.Config):
         take: Decay = field(  # share of the student that the teacher takes at a step
-            default_factory=lambda: Decay(start=1e-3, end=0.0, rate=0.9999)
+            default_factory=lambda: Decay(start=1e-3, end=0.0, rate=0.99995)
         )
 
     cfg: Config

@@ -18,6 +18,6 @@ def loss(student, teacher, heads, codebooks, masked):
     return total / len(teacher)
 
 
-def kept(step, start=0.999, timescale=10_000):
+def kept(step, start=0.999, timescale=20_000):
     """What the teacher keeps of itself at a step."""
     return 1 - (1 - start) * math.exp(-step / timescale)
