@@ -95,7 +95,7 @@ def other_piece(model: Objective, piece: int, level: Level) -> Iterator[None]:
         def spoil(x: Seq) -> Seq:
             given = give(x)
             here = given.valid & (torch.arange(given.x.size(1)) // r).eq(piece)  # (B, T)
-            elsewhere = given.x.roll(given.x.size(1) // 2, 1)  # (B, T, C) of the kind that distractors are too
+            elsewhere = given.x.roll(given.x.size(1) // 2, 1)  # (B, T, C) such as distractors are
             return given.replace(torch.where(here[..., None], elsewhere, given.x))
 
         return spoil
