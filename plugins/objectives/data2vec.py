@@ -73,8 +73,7 @@ class Data2Vec(Objective):
             return torch.stack([instance_norm(layer, z.valid) for layer in layers]).mean(0)  # (B, T, D)
 
     def initialised(self, names: Collection[str]) -> None:
-        if not any(name.startswith("teacher.") for name in names):
-            self.teacher.follow(self.encoder, keep=0.0)
+        self.teacher.begin(self.encoder, names)
 
     def on_step_end(self, step: int) -> None:
         self.teacher.follow(self.encoder, self.cfg.keep(step))

@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -22,14 +23,9 @@ class ClusterPrediction(Objective):
     """
 
     example: ClassVar[tuple[str, ...]] = (
-        "encoder=fastconformer_tiny",
-        "encoder.stride=4",
-        "quantizer=ema",
-        "quantizer.codes=16",
-        "masking=span",
-        "masking.length=4",
-        "objective.layers=2",
-    )
+        "encoder=fastconformer_tiny", "encoder.stride=4", "quantizer=ema", "quantizer.codes=16",
+        "masking=span", "masking.length=4", "objective.layers=2",
+    )  # fmt: skip
 
     @dataclass(kw_only=True)
     class Config(Objective.Config):
@@ -81,6 +77,9 @@ class ClusterPrediction(Objective):
         """Codes in use, layer by layer: (M, K * G)."""
         layers = zip(self.top, ids.split(self.books, 1), strict=True)
         return {f"layer{k}_ppl": Stat(histogram(own, self.codes), finish=perplexity) for k, own in layers}
+
+    def initialised(self, names: Collection[str]) -> None:
+        self.teacher.begin(self.encoder, names)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The frontend apart: it stops at `freeze`."""

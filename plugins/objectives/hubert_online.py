@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,9 @@ class OnlineHuBERT(MaskedPrediction):
     def ids(self, y: Tensor) -> Tensor:
         ids: Tensor = (self.of_layer if self.late else self.of_frames)(y).ids
         return ids
+
+    def initialised(self, names: Collection[str]) -> None:
+        self.teacher.begin(self.model(), names)
 
     def on_step_end(self, step: int) -> None:
         if step % self.cfg.refresh == 0:

@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,10 @@ class Sum(Objective):
             delattr(made, key)
             vars(made)[key] = module
         return made
+
+    def initialised(self, names: Collection[str]) -> None:
+        for name, part in self.parts.items():
+            part.initialised([other.removeprefix(f"parts.{name}.") for other in names])
 
     def forward(self, batch: Batch) -> Loss:
         features = self.features(batch)  # (B, S, F) twice

@@ -1,5 +1,6 @@
 """A moving average of a network: whose outputs data2vec, DinoSR and their kin predict."""
 
+from collections.abc import Collection
 from copy import deepcopy
 from typing import Generic, TypeVar
 
@@ -27,6 +28,11 @@ class Teacher(nn.Module, Generic[M]):
         super().train(mode)
         self.model.eval()
         return self
+
+    def begin(self, student: M, given: Collection[str]) -> None:
+        """Begin as the student does after `init=` gave the objective weights of these names, unless some are its own."""
+        if not any(name.startswith("teacher.") for name in given):
+            self.model.load_state_dict(student.state_dict())
 
     @torch.no_grad()
     def follow(self, student: M, keep: float) -> None:
