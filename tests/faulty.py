@@ -31,7 +31,7 @@ class FrozenEMA(EMA):
     class Config(EMA.Config):
         pass
 
-    def move(self, *inputs):
+    def on_step_end(self, step):
         pass
 
 

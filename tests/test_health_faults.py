@@ -136,7 +136,7 @@ def numbers(run):
 
 
 def test_after_so_many_rollbacks_the_run_stops(speech, tmp_path):
-    overrides = (*ROLLBACK, "objective=nest", "health.lr_factor=0.99", "health.rollbacks=1")
+    overrides = (*ROLLBACK, "objective=nest", "health.lr_factor=0.99", "health.rollbacks=1", "train.steps=60")
     assert go(speech, tmp_path, *overrides) == ALARMED
     run = only_run(tmp_path)
     assert [event["event"] for event in record.events(run)] == ["rollback", "on"]
