@@ -30,6 +30,8 @@ from research.training.stats import StatBag
 from research.training.step import train_step
 
 AXES = ("encoder", "quantizer", "masking", "objective", "frontend")
+DRAWS = 3  # of first weights, at most
+UNREACHED = "no gradient reaches the encoder"
 FRAMES = 18, 16  # encoder frames of the two rows of a cell's batch
 SIZES = {  # of fields, smaller than an example needs them
     "masking": {"length": 14},  # frames: one of 8 frames lies in it wherever it is, and it fits into 16
@@ -158,10 +160,21 @@ def useful(some: Sequence[Cell], masks: Use, quantizes: Use) -> Iterator[Cell]:
 def problem(cell: Cell, ranks: Ranks) -> str:
     """Do one training step of a legal cell; what is wrong with it, or nothing.
 
+    Where no gradient reaches the encoder, other first weights are tried: where the few frames of a batch all have the
+    code of one random projection, there is nothing to tell them from.
+    """
+    said = (step(cell, ranks, seed) for seed in range(DRAWS))
+    return next((one for one in said if one != UNREACHED), UNREACHED)
+
+
+def step(cell: Cell, ranks: Ranks, seed: int) -> str:
+    """Do it with the weights of a seed.
+
     It may take a second: clusters begin at the inputs of the first, until then all frames may have one code.
     """
     try:
         cfg = config(cell)
+        cfg.run.seed = seed
         model = assemble(cfg)
         counts, found = list[int](), list[str]()
         model.register_forward_hook(lambda _module, _args, loss: counts.append(counted(loss)))
@@ -188,7 +201,7 @@ def unreached(model: Objective) -> str:
         if parameter.requires_grad and parameter.grad is None:
             return f"{name} has no gradient"
     grads = [p.grad for p in model.encoder.parameters() if p.grad is not None]
-    return "" if any(bool(grad.any()) for grad in grads) else "no gradient reaches the encoder"
+    return "" if any(bool(grad.any()) for grad in grads) else UNREACHED
 
 
 def batch_of(cell: Cell, model: Objective) -> Batch:
