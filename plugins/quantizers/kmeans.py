@@ -27,7 +27,7 @@ class KMeans(Clusters):
 
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__(cfg.codes if cfg.file is None else rows(cfg.file, dim_in), dim_in, decay=1.0)
-        self.fitted = cfg.file is None
+        self.online = self.fitted = cfg.file is None
         if cfg.file is not None and not self.codebook.is_meta:
             with safe_open(cfg.file, framework="pt") as file:
                 self.codebook.copy_(file.get_tensor("centroids"))

@@ -17,6 +17,7 @@ class Clusters(Quantizer):
     Nothing is trained, no gradient passes, and all of it is fp32 under any autocast.
     """
 
+    online = True
     codebook: Tensor  # (V, C)
     weight: Tensor  # (V,) of all inputs that each code has had; -1: it has not begun
     pool: Tensor  # (V, C + 1) of the step so far: the sum of each code's inputs, and their number
