@@ -1,6 +1,7 @@
 """Labels of frames that a manifest names: where they go, and what is said when they are missing or do not fit."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,6 +144,18 @@ def test_preflight_tells_of_labels_and_of_another_hop(labels, tmp_path):
     verdict, text = said("encoder.stride=4")
     assert verdict == "refuse"
     assert "labels, but the encoder gives" in text
+
+
+def test_preflight_lets_texts_be_learnt(speech, tmp_path):
+    """No text is at hand where it counts targets."""
+    told = tmp_path / "told.jsonl"
+    lines = [json.loads(line) | {"text": "ab"} for line in Path(speech["train"]).read_text().splitlines()]
+    told.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = [*SMALL, "objective=ctc", "objective.alphabet=ab", f"data.train=[{told}]", f"run.folder={tmp_path}"]
+    run = [word for word in run if word not in ("objective=hubert", "objective.codes=6")]
+    said = {each.name: (each.verdict.value, each.text) for each in of_overrides(run, 5)}
+    assert said["mask"] == ("ok", "targets are what the texts say")
+    assert said["memory"][0] == "ok"
 
 
 def test_what_a_step_takes_can_be_foretold(labels):
