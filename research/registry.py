@@ -33,6 +33,7 @@ MACHINERY = ("<frozen ", importlib.__file__, __file__)  # what stands between `l
 
 _classes: dict[type, type[Plugin]] = {}
 _names: dict[tuple[str, str], Any] = {}  # (kind, name) -> config
+_tried = set[str]()  # modules of plugins, once all of them have been imported or have failed
 broken: dict[str, Exception] = {}  # modules that did not import
 
 
@@ -111,9 +112,11 @@ def adjusted(kind: str, name: str, settings: dict[str, Any]) -> Any:
 def spelled_out(kind: str, parts: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with every value of every part, so that a run's config says all that it computes.
 
-    Parts that nothing is registered for yet are left as they are. HarkError for settings of what is no part, unless
-    they only say what is registered anyway: those of parts that others have replaced.
+    Before all plugins are there nothing is added: what is registered says no more than its author. HarkError for settings
+    of what is no part, unless they only say what is registered anyway: those of parts that others have replaced.
     """
+    if not _tried:
+        return settings
     for name, values in settings.items():
         if name not in parts and values != written(kind, name, {}):
             hint = nearest(name, parts)
@@ -169,6 +172,7 @@ def load_plugins() -> None:
             importlib.import_module(module)
         except Exception as error:  # noqa: BLE001  a colleague's missing dependency must not stop this run
             broken[module] = error
+    _tried.update(modules)
 
 
 def skipped() -> list[str]:

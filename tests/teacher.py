@@ -17,7 +17,7 @@ from research.registry import register
 class FollowTeacher(Objective):
     """Predict what a moving average of the encoder says of the clean signal. The encoder is run twice."""
 
-    example = ("encoder=fastconformer_tiny", "encoder.stride=4", "quantizer.codes=64")
+    example = ("encoder=fastconformer_tiny", "encoder.stride=4", "quantizer=none")
 
     @dataclass(kw_only=True)
     class Config(Objective.Config):

@@ -38,21 +38,23 @@ from research.engine.checkpoint import Checkpoints
 from research.engine.gangs import start
 from research.engine.parallel import wrap
 from research.model import assemble
+from research.training.given import stand_in
+from research.training.optimizer import adamw, state_of
 
 ranks = start("cpu")
 for name in registry.names("objective"):
     example = registry.find("objective", name).example
     config = compose_config([f"objective={name}", *example, "data.train=[none]"]).config
     model = assemble(config)
-    optimizer = torch.optim.AdamW(model.param_groups(), lr=1e-3)
+    optimizer = adamw(model, config.optimizer)
     audio = Seq(torch.randn(2, 32_000), torch.tensor([32_000, 24_000]))
-    loss = wrap(model, ranks)(Batch.clean(audio))
-    (loss.total / loss.count).backward()
+    loss = wrap(model, ranks)(stand_in(Batch.clean(audio, ids=["a", "b"]), model))
+    (loss.total / max(1, loss.count)).backward()
     optimizer.step()
     model.on_step_end(1)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), ranks, 1, 1)
-        checkpoints.save(1, model.state_dict(), optimizer.state_dict(), {"step": 1}, 0.5)
+        checkpoints.save(1, model.state_dict(), state_of(optimizer), {"step": 1}, 0.5)
         model.load_state_dict(checkpoints.load().model)
         checkpoints.close()
     print("trained", name)

@@ -80,7 +80,7 @@ class Dialect:
         frontend, encoder, _ = self.read(values)
         entries = []
         for key, value in read_back(frontend, encoder).items():
-            if value == mine[key]:
+            if listed(value) == listed(mine[key]):
                 entries.append(Entry(key, Fate.used, "told by config.json"))
             elif key in harmless:
                 entries.append(Entry(key, Fate.ignored, harmless[key]))
@@ -105,6 +105,11 @@ def make(kind: str, name: str, chosen: Mapping[str, Any]) -> Any:
 def chosen_by(upstream: Upstream) -> dict[str, Any]:
     """Give every option of an upstream by its key."""
     return read_back(upstream.frontend.cfg, upstream.encoder.cfg)
+
+
+def listed(value: Any) -> Any:
+    """A config that was read from a file has lists where its class has tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read_back(frontend: Any, encoder: Any) -> dict[str, Any]:
