@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat, Use
 from research.errors import HarkError
 from research.nn.edits import collapse, edits
+from research.nn.functional import mask_ratio, silence
 from research.registry import preset, register
 
 
@@ -57,12 +58,9 @@ class CTC(Objective):
             self.blank, reduction="none", zero_infinity=True,
         )  # (B,)  # fmt: skip
         total = torch.where(fits.to(device, non_blocking=True), losses, 0.0).sum()
-        masked = torch.tensor(float(mask.sum()))
-        stats = self.judge(Seq(scores.detach(), h.lengths), tokens, lengths) | {
-            "too_short": Stat(((lengths > 0) & ~fits).sum().float(), float((lengths > 0).sum())),
-            "mask_ratio": Stat(masked, float(noisy.lengths.sum())),
-        }
-        return Loss(total, int(lengths[fits].sum()), stats)
+        too_short = Stat(((lengths > 0) & ~fits).sum().float(), float((lengths > 0).sum()))
+        stats = self.judge(Seq(scores.detach(), h.lengths), tokens, lengths) | {"too_short": too_short}
+        return Loss(total, int(lengths[fits].sum()), stats | mask_ratio(mask, noisy.lengths))
 
     def judge(self, scores: Seq, tokens: Tensor, lengths: Tensor) -> dict[str, Stat]:
         """Character errors of the best path, of utterances with a text: (B, T, K + 1), (B, U), (B,)."""
@@ -98,8 +96,7 @@ class CTC(Objective):
         return F.pad(pad_sequence(found, batch_first=True), (0, int(not any(texts)))), lengths  # (B, U)
 
     def fill(self, x: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
-        mask = mask.to(x.x.device, non_blocking=True)
-        return x.replace(x.x.masked_fill(mask[..., None], 0.0))
+        return silence(x, mask)
 
 
 def needed(tokens: Tensor, lengths: Tensor) -> Tensor:

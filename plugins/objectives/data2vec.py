@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
+from research.contracts import Batch, Loss, Objective, Parts, Seq
 from research.errors import HarkError
-from research.nn.functional import select
+from research.nn.functional import mask_ratio, select
 from research.nn.modules import MaskToken
 from research.nn.regression import instance_norm, regress
 from research.nn.teacher import Teacher
@@ -62,8 +62,7 @@ class Data2Vec(Objective):
         mask = self.masking(z.lengths, z.x.size(1))  # (B, T)
         h = self.encoder.context(self.hide(z, mask)).last  # (B, T, D)
         loss = regress(self.head(select(h.x, mask)), select(y, mask), self.cfg.beta)
-        masked = torch.tensor(float(mask.sum()))
-        return loss.noting({"mask_ratio": Stat(masked, float(z.lengths.sum()))})
+        return loss.noting(mask_ratio(mask, z.lengths))
 
     @torch.no_grad()
     def targets(self, z: Seq) -> Tensor:

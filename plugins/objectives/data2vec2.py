@@ -1,14 +1,13 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-import torch
 from torch import Tensor
 
 from plugins.objectives.data2vec import Data2Vec
-from research.contracts import Batch, Loss, Parts, Seq, Stat
+from research.contracts import Batch, Loss, Parts, Seq
 from research.errors import HarkError
 from research.nn.conv_decoder import ConvDecoder, DecoderConfig
-from research.nn.functional import select
+from research.nn.functional import mask_ratio, noise, select
 from research.nn.kept import kept, put_back
 from research.nn.regression import regress
 from research.registry import preset, register
@@ -72,8 +71,7 @@ class Data2Vec2(Data2Vec):
         mask = self.masking(x.lengths, x.x.size(1))  # (B C, T)
         predicted = self.decoder(self.encode(self.hide(x, mask), mask), mask)  # (M, D)
         loss = regress(predicted, select(y.repeat_interleave(copies, 0), mask), self.cfg.beta)
-        masked = torch.tensor(float(mask.sum()))
-        return loss.noting({"mask_ratio": Stat(masked, float(x.lengths.sum()))})
+        return loss.noting(mask_ratio(mask, x.lengths))
 
     def encode(self, x: Seq, mask: Tensor) -> Seq:
         """Make what the decoder reads: (B C, T, D), bool (B C, T) -> (B C, T, D)."""
@@ -83,8 +81,7 @@ class Data2Vec2(Data2Vec):
         return self.fill(x.replace(put_back(h.x, mask)), mask)
 
     def fill(self, x: Seq, mask: Tensor) -> Seq:  # (B C, T, D), (B C, T)
-        mask = mask.to(x.x.device, non_blocking=True)
-        return x.replace(torch.where(mask[..., None], self.cfg.noise * torch.randn_like(x.x), x.x))
+        return noise(x, mask, self.cfg.noise)
 
 
 def refuse(cfg: Data2Vec2.Config, dim: int) -> None:

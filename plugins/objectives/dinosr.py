@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
-from research.nn.functional import histogram, masked_ce, perplexity, select
+from research.nn.functional import histogram, mask_ratio, masked_ce, perplexity, select
 from research.nn.modules import CodeHead, MaskToken
 from research.nn.regression import instance_norm
 from research.nn.teacher import Teacher
@@ -57,8 +57,7 @@ class ClusterPrediction(Objective):
         read = self.student(self.hide(x, mask))  # K times (B, T, D)
         logits = [head(select(h, mask)) for head, h in zip(self.heads, read, strict=True)]  # each (M, G, V)
         loss = masked_ce(torch.cat(logits, 1), ids)
-        masked = Stat(torch.tensor(float(mask.sum())), float(x.lengths.sum()))
-        return loss.noting({"mask_ratio": masked} | self.used(ids))
+        return loss.noting(mask_ratio(mask, x.lengths) | self.used(ids))
 
     @torch.no_grad()
     def targets(self, clean: Seq, mask: Tensor) -> Tensor:

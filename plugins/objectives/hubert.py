@@ -3,9 +3,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
+from research.contracts import Batch, Loss, Objective, Parts, Seq
 from research.errors import HarkError
-from research.nn.functional import feature_penalty, masked_ce, select
+from research.nn.functional import feature_penalty, mask_ratio, masked_ce, select
 from research.nn.labels import aligned
 from research.nn.modules import CosineHead, MaskToken
 from research.registry import preset, register
@@ -54,7 +54,7 @@ class MaskedPrediction(Objective):
         if self.cfg.feature_penalty > 0:
             counted = there if alpha < 1 else there & mask
             loss = feature_penalty(loss, feats, self.encoder.stride, counted, self.cfg.feature_penalty)
-        return loss.noting({"mask_ratio": Stat(torch.tensor(float(mask.sum())), float(z.lengths.sum()))})
+        return loss.noting(mask_ratio(mask, z.lengths))
 
     def predict(self, h: Seq, y: Seq, hit: Tensor) -> Loss:  # (B, T, D), (B, T, C), (B, T)
         return masked_ce(self.head(select(h.x, hit)), self.ids(select(y.x, hit)))

@@ -1,13 +1,12 @@
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
-from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
+from research.contracts import Batch, Loss, Objective, Parts, Seq
 from research.errors import HarkError
 from research.nn.contrast import contrast
 from research.nn.decoder import Decoder
-from research.nn.functional import select, stack
+from research.nn.functional import mask_ratio, select, silence, stack
 from research.nn.norm import BatchNorm, update_running
 from research.nn.separable import Activation, Block
 from research.nn.spec_augment import SpecAugment
@@ -69,13 +68,10 @@ class MelObjective(Objective):
         h = self.encoder(self.hide(self.bands(noisy), mask), (self.layer,))
         last = self.close(h.last)  # (B, T, D')
         tap = last if self.layer == self.encoder.depth else h.last.replace(h.layers[0])
-        masked = Stat(torch.tensor(float(mask.sum())), float(clean.lengths.sum()))
-        loss = self.compare(x, tap, last, hit)
-        return loss.noting({"mask_ratio": masked})
+        return self.compare(x, tap, last, hit).noting(mask_ratio(mask, clean.lengths))
 
     def fill(self, x: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
-        mask = mask.to(x.x.device, non_blocking=True)
-        return x.replace(x.x.masked_fill(mask[..., None], 0.0))
+        return silence(x, mask)
 
     def close(self, x: Seq) -> Seq:  # (B, T, D) -> (B, T, D')
         return x.replace(self.heads["closing"](x.x, x.valid)) if "closing" in self.heads else x

@@ -1,11 +1,10 @@
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
+from research.contracts import Batch, Loss, Objective, Parts, Seq
 from research.errors import HarkError
-from research.nn.functional import masked_ce, select, stack
+from research.nn.functional import mask_ratio, masked_ce, noise, select, stack
 from research.nn.modules import CodeHead, MaskToken
 from research.registry import register
 
@@ -40,8 +39,7 @@ class NEST(Objective):
         hit = stack(mask[..., None].float(), r).mean(-1) > self.cfg.threshold  # (B, T)
         ids = self.quantizer(select(stack(clean.x, r), hit)).ids  # (M, G)
         loss = masked_ce(self.head(select(h.x, hit)), ids)
-        masked = torch.tensor(float(mask.sum()))
-        return loss.noting({"mask_ratio": Stat(masked, float(clean.lengths.sum()))})
+        return loss.noting(mask_ratio(mask, clean.lengths))
 
 
 @register("best_rq")
@@ -62,5 +60,4 @@ class BestRQ(NEST):
         del self.mask_token
 
     def fill(self, x: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
-        mask = mask.to(x.x.device, non_blocking=True)
-        return x.replace(torch.where(mask[..., None], self.cfg.noise * torch.randn_like(x.x), x.x))
+        return noise(x, mask, self.cfg.noise)

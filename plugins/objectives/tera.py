@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
-from research.nn.functional import mean, select, stack
+from research.nn.functional import mask_ratio, mean, select, silence, stack
 from research.registry import register
 
 
@@ -47,13 +47,11 @@ class TERA(Objective):
         with torch.no_grad():
             average = mean(clean.x, clean.valid)[:, None].expand_as(clean.x)  # (B, S, F) of each utterance
             guessed = (select(average, mask) - x).abs().mean(-1).sum()
-            masked = torch.tensor(float(len(x)))
             stats = {
                 "l1": Stat(error.detach(), len(x)),
                 "mean_l1": Stat(guessed, len(x)),
-                "mask_ratio": Stat(masked, float(clean.lengths.sum())),
             }
-        return Loss(error, len(x), stats)
+        return Loss(error, len(x), stats | mask_ratio(mask, clean.lengths))
 
     def reconstruct(self, h: Seq, mask: Tensor) -> Tensor:
         """The masked frames, from the outputs that any of them became: (B, T, D), bool (B, S) -> fp32 (M, F)."""
@@ -64,5 +62,4 @@ class TERA(Objective):
         return select(y.unflatten(1, (r, -1)), parts[some])  # (M, F)
 
     def fill(self, x: Seq, mask: Tensor) -> Seq:  # (B, S, F), (B, S)
-        mask = mask.to(x.x.device, non_blocking=True)
-        return x.replace(x.x.masked_fill(mask[..., None], 0.0))
+        return silence(x, mask)

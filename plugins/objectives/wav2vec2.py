@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
 from research.nn.contrast import contrast
-from research.nn.functional import feature_penalty, histogram, penalize, perplexity, select
+from research.nn.functional import feature_penalty, histogram, mask_ratio, noise, penalize, perplexity, select
 from research.nn.mel import standardize
 from research.nn.modules import MaskToken
 from research.registry import register
@@ -93,8 +93,7 @@ class Wav2Vec2(Objective):
         k, t = self.cfg.negatives, self.cfg.temperature
         loss = contrast(c, y, mask.sum(1), negatives=k, temperature=t, ids=codes.chosen)
         used = Stat(histogram(codes.ids, self.quantizer.codes), finish=perplexity)
-        masked = Stat(torch.tensor(float(mask.sum())), float(z.lengths.sum()))
-        loss = loss.noting({"code_ppl": used, "mask_ratio": masked})
+        loss = loss.noting({"code_ppl": used} | mask_ratio(mask, z.lengths))
         return self.regularize(loss, codes, clean, mask), h, codes, mask
 
     def regularize(self, loss: Loss, codes: Codes, feats: Seq, mask: Tensor) -> Loss:
@@ -115,5 +114,4 @@ class Wav2Vec2(Objective):
     def fill(self, x: Seq, mask: Tensor) -> Seq:  # (B, T, D), (B, T)
         if self.cfg.fill is Fill.learned:
             return super().fill(x, mask)
-        mask = mask.to(x.x.device, non_blocking=True)
-        return x.replace(torch.where(mask[..., None], 0.1 * torch.randn_like(x.x), x.x))
+        return noise(x, mask, 0.1)

@@ -85,3 +85,20 @@ def mean(x: Tensor, valid: Tensor) -> Tensor:
     """Mean over valid frames, in fp32: (B, T, C), bool (B, T) -> (B, C). Zero for rows without frames."""
     count = valid.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
     return (x * valid[..., None]).sum(1, dtype=torch.float) / count
+
+
+def silence(x: Seq, mask: Tensor) -> Seq:
+    """Put zeros on masked frames: (B, T, C), bool (B, T) on the host -> (B, T, C)."""
+    mask = mask.to(x.x.device, non_blocking=True)
+    return x.replace(x.x.masked_fill(mask[..., None], 0.0))
+
+
+def noise(x: Seq, mask: Tensor, std: float) -> Seq:
+    """Put fresh Gaussian noise on masked frames: (B, T, C), bool (B, T) on the host -> (B, T, C)."""
+    mask = mask.to(x.x.device, non_blocking=True)
+    return x.replace(torch.where(mask[..., None], std * torch.randn_like(x.x), x.x))
+
+
+def mask_ratio(mask: Tensor, lengths: Tensor) -> dict[str, Stat]:
+    """The share of all frames that is masked, to be logged: bool (B, T), (B,), both on the host."""
+    return {"mask_ratio": Stat(torch.tensor(float(mask.sum())), float(lengths.sum()))}
