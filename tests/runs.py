@@ -74,3 +74,12 @@ def wait_for_step(folder, step, process):
                 return
         time.sleep(0.01)
     raise AssertionError(f"ended before step {step}: {process.communicate()}")
+
+
+def wait_for_checkpoint(folder, step, process):
+    """Return once the checkpoint of `step`, which a thread writes after the step, is whole."""
+    while process.poll() is None:
+        if list(Path(folder).glob(f"*/checkpoints/step_{step}")):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"ended before checkpoint {step}: {process.communicate()}")
