@@ -1,10 +1,10 @@
 """What plugins are that use features: probes, and the parts of a classifier. Shape letters as in `contracts`.
 
-C dim of a representation   E dim of an embedding   K classes   U utterances, or labels of one
+C dim of a representation   E dim of an embedding   K classes   L layers   U utterances, or labels of one
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -15,25 +15,35 @@ from research.contracts import Loss, Plugin, Seq
 class Features:
     """One representation of some utterances, with what is known about them."""
 
-    frames: list[Tensor]  # per utterance (T, D), fp32
+    frames: list[Tensor]  # per utterance (T, D), or (T, L, D) of several `layers`; fp32
     period: float  # seconds from one frame to the next
     segments: list[
         list[tuple[float, float, str]]
     ]  # per utterance (start s, end s, label), in the order of time
+    labels: list[str] = field(default_factory=list)  # per utterance its class or its text; "" asks neither
+    speakers: list[str] = field(default_factory=list)  # per utterance; "" is unknown
+    layers: tuple[int, ...] = ()  # which ones are in `frames` at once (L); () if it is one representation
 
 
 @dataclass
 class Answers:
-    """What a probe found in each test utterance: sums, so that intervals can be drawn over utterances."""
+    """What a probe found in each of some utterances: sums, so that intervals can be drawn over utterances."""
 
-    counts: Tensor  # (U, ...) one summand per test utterance
+    counts: Tensor  # (U, ...) one summand per utterance
     metrics: Callable[
         [Tensor], dict[str, Tensor]
     ]  # summed counts (R, ...) -> metric name -> (R,), the headline first
+    chosen: dict[str, float] = field(
+        default_factory=dict
+    )  # settings that the dev utterances chose: {"lr": 0.01}
+    weights: list[float] = field(default_factory=list)  # learned, of each of `Features.layers`; they sum to 1
 
 
 class Probe(Plugin):
-    """A question that is put to frozen features."""
+    """A question that is put to frozen features.
+
+    What the attributes say holds for a class, or, where a Config decides it, for an instance that sets its own.
+    """
 
     kind = "probe"
 
@@ -41,8 +51,20 @@ class Probe(Plugin):
     class Config(Plugin.Config):
         pass
 
-    def run(self, train: Features, test: Features, seed: int) -> Answers:
-        """Learn on `train`, answer on `test`; the same seed gives the same answers."""
+    task: str = (
+        "phones"  # asked with TASK_train.jsonl, TASK_valid.jsonl (or part of train) and TASK_test.jsonl
+    )
+    key: str = (
+        ""  # of a manifest's line, that `labels` are read from; "": the probe asks `segments` (its phones)
+    )
+    falls: bool = False  # lower is better: the headline is an error
+    mixes: bool = False  # learns a weight for each layer when it is given several `Features.layers`
+
+    def run(self, train: Features, dev: Features, test: Features, seed: int) -> tuple[Answers, Answers]:
+        """Learn on `train`, choose settings on `dev`, and answer on `dev` and on `test`, at which it looks once.
+
+        The same seed gives the same answers.
+        """
         raise NotImplementedError
 
 

@@ -39,6 +39,11 @@ def random_speech(period, phones=5, utterances=8, cells=400, seed=0):
     return Features(frames, period, segments)
 
 
+def asked(probe, train, test, seed=0):
+    """Answers on the test utterances; the training utterances are dev, too."""
+    return probe.run(train, train, test, seed)[1]
+
+
 def score(answers):
     return {name: v.item() for name, v in answers.metrics(answers.counts.sum(0, keepdim=True)).items()}
 
@@ -116,14 +121,14 @@ def test_pnmi_is_one_for_a_code_and_zero_for_chance():
 def test_clusters_of_short_frames_find_the_phones():
     probe = PNMI(PNMI.Config(grid=Grid(shift=0.0), clusters=20))
     for period in (0.01, 0.02):
-        found = score(probe.run(random_speech(period), random_speech(period, seed=1), seed=0))
+        found = score(asked(probe, random_speech(period), random_speech(period, seed=1)))
         assert found["pnmi"] == pytest.approx(1.0)
 
 
 def test_clusters_of_long_frames_are_repeated_in_every_cell():
     segments = [(0.0, 0.02, "a"), (0.02, 0.04, "b"), (0.04, 0.06, "b"), (0.06, 0.08, "b")]
     two = Features([torch.tensor([[0.0], [9.0]])], 0.04, [segments])
-    answers = PNMI(PNMI.Config(grid=Grid(shift=0.0), clusters=2)).run(two, two, seed=0)
+    answers = asked(PNMI(PNMI.Config(grid=Grid(shift=0.0), clusters=2)), two, two)
     tables = [[[1.0, 0.0], [1.0, 2.0]], [[0.0, 1.0], [2.0, 1.0]]]  # whichever cluster is the first
     assert answers.counts[0].tolist() in tables
 
@@ -131,7 +136,7 @@ def test_clusters_of_long_frames_are_repeated_in_every_cell():
 @pytest.mark.parametrize("period", [0.01, 0.02, 0.08])
 def test_a_linear_code_is_read_in_every_position(period):
     probe = PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0)))
-    answers = probe.run(random_speech(period), random_speech(period, seed=1), seed=0)
+    answers = asked(probe, random_speech(period), random_speech(period, seed=1))
     assert answers.counts.shape == (8, 3)
     assert answers.counts[:, 2].tolist() == [400] * 8
     assert score(answers)["accuracy"] > 0.99
@@ -142,7 +147,7 @@ def test_the_scale_of_features_does_not_matter():
     for features in (train, test):
         features.frames = [20 * x + 1000 * torch.arange(5.0) for x in features.frames]
     probe = PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0)))
-    assert score(probe.run(train, test, seed=0))["accuracy"] > 0.99
+    assert score(asked(probe, train, test))["accuracy"] > 0.99
 
 
 def test_without_positions_a_long_frame_could_not_tell():
@@ -150,7 +155,7 @@ def test_without_positions_a_long_frame_could_not_tell():
     segments = [(i * 0.02, (i + 1) * 0.02, "ab"[i % 2]) for i in range(200)]
     constant = Features([torch.ones(100, 1)], 0.04, [segments])
     probe = PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0)))
-    assert score(probe.run(constant, constant, seed=0))["accuracy"] == 1.0
+    assert score(asked(probe, constant, constant))["accuracy"] == 1.0
 
 
 def test_labels_that_say_nothing_are_answered_with_the_commonest():
@@ -160,7 +165,7 @@ def test_labels_that_say_nothing_are_answered_with_the_commonest():
         each.segments = [
             [(s, e, "p4" if i % 2 else label) for i, (s, e, label) in enumerate(one)] for one in each.segments
         ]
-    found = score(PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0))).run(features, other, seed=0))
+    found = score(asked(PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0))), features, other))
     assert found["majority"] == pytest.approx(0.6, abs=0.05)
     assert found["accuracy"] == pytest.approx(found["majority"], abs=0.02)
 
@@ -168,7 +173,7 @@ def test_labels_that_say_nothing_are_answered_with_the_commonest():
 def test_a_label_that_was_never_taught_is_a_mistake():
     features = random_speech(0.02)
     news = Features(features.frames, 0.02, [[(s, e, "new") for s, e, _ in one] for one in features.segments])
-    found = score(PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0))).run(features, news, seed=0))
+    found = score(asked(PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0))), features, news))
     assert found == {"accuracy": 0.0, "majority": 0.0}
     assert vocabulary(features, news)["new"] == 0
 
@@ -182,20 +187,20 @@ def test_answers_depend_on_the_seed_alone(probe):
         ]
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = probe.run(train, test, seed=0).counts
+    first = asked(probe, train, test).counts
     assert torch.equal(before, torch.get_rng_state())  # the probe draws from no one else
     torch.manual_seed(6)
-    assert torch.equal(first, probe.run(train, test, seed=0).counts)
-    assert not torch.equal(first, probe.run(train, test, seed=1).counts)
+    assert torch.equal(first, asked(probe, train, test).counts)
+    assert not torch.equal(first, asked(probe, train, test, seed=1).counts)
 
 
 @pytest.mark.parametrize("probe", [PhoneFrames(PhoneFrames.Config(steps=50)), PNMI(PNMI.Config(clusters=7))])
 def test_an_utterance_is_answered_as_if_it_were_alone(probe):
     train, test = random_speech(0.02), random_speech(0.02, seed=1)
-    together = probe.run(train, test, seed=0).counts
+    together = asked(probe, train, test).counts
     for u in range(3):
         alone = Features(test.frames[u : u + 1], 0.02, test.segments[u : u + 1])
-        assert torch.equal(probe.run(train, alone, seed=0).counts[0], together[u])
+        assert torch.equal(asked(probe, train, alone).counts[0], together[u])
 
 
 def test_accuracy_is_a_share_of_what_was_asked():

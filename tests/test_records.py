@@ -16,7 +16,8 @@ def key(representation, layer, period=0.08):
 
 def layers(dev_and_test):
     """Two seeds that agree: layer -> right answers of 2 dev and 3 test utterances."""
-    return Found([answers(*dev_and_test), answers(*dev_and_test)], [30, 30], 30)
+    dev, test = answers(*dev_and_test[:2]), answers(*dev_and_test[2:])
+    return Found([dev, dev], [test, test], [30, 30], 30)
 
 
 def found_lines():

@@ -36,18 +36,22 @@ class PhoneFrames(Probe):
         super().__init__()
         self.cfg = cfg
 
-    def run(self, train: Features, test: Features, seed: int) -> Answers:
-        known = vocabulary(train, test)
+    def run(self, train: Features, dev: Features, test: Features, seed: int) -> tuple[Answers, Answers]:
+        known = vocabulary(train, dev, test)
         pairs = self.cfg.grid.align(train, known)
         x, y = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])  # (K, D), (K, P)
         mean, scale = x.mean(0), x.std(0).clamp(min=1e-5)
         weight, bias = self.fit((x - mean) / scale, y, len(known), seed)
         common = y[y >= 0].mode().values
-        counts = []
-        for u, v in self.cfg.grid.align(test, known):  # (K, D), (K, P)
-            said = F.linear((u - mean) / scale, weight, bias).view(*v.shape, -1).argmax(-1)  # (K, P)
-            counts.append(torch.stack([(said == v).sum(), (common == v).sum(), (v >= 0).sum()]))
-        return Answers(torch.stack(counts).double(), metrics)
+
+        def answer(features: Features) -> Answers:
+            counts = []
+            for u, v in self.cfg.grid.align(features, known):  # (K, D), (K, P)
+                said = F.linear((u - mean) / scale, weight, bias).view(*v.shape, -1).argmax(-1)  # (K, P)
+                counts.append(torch.stack([(said == v).sum(), (common == v).sum(), (v >= 0).sum()]))
+            return Answers(torch.stack(counts).double(), metrics)
+
+        return answer(dev), answer(test)
 
     def fit(self, x: Tensor, y: Tensor, labels: int, seed: int) -> tuple[Tensor, Tensor]:
         """(K, D), (K, P) -> weight (P * labels, D), bias (P * labels,)."""

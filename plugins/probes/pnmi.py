@@ -41,17 +41,20 @@ class PNMI(Probe):
         super().__init__()
         self.cfg = cfg
 
-    def run(self, train: Features, test: Features, seed: int) -> Answers:
+    def run(self, train: Features, dev: Features, test: Features, seed: int) -> tuple[Answers, Answers]:
         from sklearn.cluster import MiniBatchKMeans  # noqa: PLC0415  half a second to import
 
-        cfg, known = self.cfg, vocabulary(train, test)
+        cfg, known = self.cfg, vocabulary(train, dev, test)
         x = torch.cat([x for x, _ in cfg.grid.align(train, known)])  # (K, D)
         kmeans = MiniBatchKMeans(cfg.clusters, batch_size=cfg.batch, n_init=1, random_state=seed).fit(
             x.numpy()
         )
         centres = torch.from_numpy(kmeans.cluster_centers_)  # (clusters, D)
-        counts = []
-        for u, y in cfg.grid.align(test, known):  # (K, D), (K, P)
+        return self.answer(dev, known, centres), self.answer(test, known, centres)
+
+    def answer(self, features: Features, known: dict[str, int], centres: Tensor) -> Answers:
+        cfg, counts = self.cfg, []
+        for u, y in cfg.grid.align(features, known):  # (K, D), (K, P)
             cluster = torch.cdist(u, centres).argmin(1, keepdim=True)  # (K, 1)
             pairs = (y * cfg.clusters + cluster)[y >= 0]
             table = torch.bincount(pairs, minlength=len(known) * cfg.clusters)

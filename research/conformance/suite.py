@@ -107,7 +107,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
         probe.answers_add_up,
         probe.seed_decides_the_answers,
         probe.features_are_left_alone,
+        probe.asking_teaches_nothing,
         probe.knowledge_pays,
+        probe.mixtures_tell_their_weights,
     ),
     "aggregation": (
         *EVERY,

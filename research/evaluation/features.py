@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,11 +89,14 @@ def stacked(features: Features, size: int) -> Features:
         runs = -(-len(x) // size)
         rows = torch.arange(runs * size).clamp(max=len(x) - 1)
         frames.append(x[rows].view(runs, -1))
-    return Features(frames, features.period * size, features.segments)
+    return replace(features, frames=frames, period=features.period * size)
 
 
 def pick(features: Features, rows: Sequence[int]) -> Features:
     """Some of the utterances, in the order that is asked for."""
-    return replace(
-        features, frames=[features.frames[i] for i in rows], segments=[features.segments[i] for i in rows]
-    )
+    kept: dict[str, Any] = {
+        name: [some[i] for i in rows]
+        for name in ("frames", "segments", "labels", "speakers")
+        if (some := getattr(features, name))
+    }
+    return replace(features, **kept)

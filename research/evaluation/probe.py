@@ -131,18 +131,21 @@ class Representations:
 
 
 def ask(probes: Mapping[str, Probe], compared: Representations, task: Task) -> dict[Key, Found]:
-    """Run every probe on every representation under every seed; the answers are on dev, then test utterances."""
+    """Run every probe on every representation under every seed on dev and on test utterances."""
     found: dict[Key, Found] = {}
     with Progress(transient=True) as bar:
         work = bar.add_task("probes", total=len(task.train) * compared.count * len(probes))
         for seed, rows in enumerate(task.train):
             for name, layer, features in compared.under(seed, rows + task.dev + task.test):
                 train = pick(features, range(len(rows)))
-                held = pick(features, range(len(rows), len(features.frames)))
+                dev = pick(features, range(len(rows), len(rows) + len(task.dev)))
+                test = pick(features, range(len(rows) + len(task.dev), len(features.frames)))
                 for each, plugin in probes.items():
                     item = found.setdefault(Key(each, name, layer, features.period), Found())
-                    item.answers.append(plugin.run(train, held, seed))
+                    held, answers = plugin.run(train, dev, test, seed)
+                    item.dev.append(held)
+                    item.test.append(answers)
                     item.train_frames.append(sum(map(len, train.frames)))
-                    item.test_frames = sum(map(len, held.frames[len(task.dev) :]))
+                    item.test_frames = sum(map(len, test.frames))
                     bar.advance(work)
     return found

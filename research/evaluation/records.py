@@ -35,9 +35,10 @@ class Key(NamedTuple):
 
 @dataclass
 class Found:
-    """The answers, seed by seed: those on the dev utterances come first."""
+    """The answers, seed by seed."""
 
-    answers: list[Answers] = field(default_factory=list)
+    dev: list[Answers] = field(default_factory=list)
+    test: list[Answers] = field(default_factory=list)
     train_frames: list[int] = field(default_factory=list)  # per seed
     test_frames: int = 0
 
@@ -74,12 +75,9 @@ def lines(found: Mapping[Key, Found], setting: Setting) -> list[Line]:
 
 
 def scores(key: Key, found: Found, setting: Setting) -> list[Line]:
-    dev, test = (
-        estimate([Answers(a.counts[part], a.metrics) for a in found.answers])
-        for part in (slice(setting.dev), slice(setting.dev, None))
-    )
+    dev, test = estimate(found.dev), estimate(found.test)
     sizes = {
-        "n_seeds": len(found.answers),
+        "n_seeds": len(found.test),
         "n_train": {"utterances": setting.train, "frames": found.train_frames},
         "n_dev": {"utterances": setting.dev},
         "n_test": {

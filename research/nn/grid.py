@@ -54,13 +54,13 @@ class Grid:
         return max(1, round(many))
 
     def align(self, features: Features, known: dict[str, int]) -> list[tuple[Tensor, Tensor]]:
-        """Per utterance, frames x (K, D') and the labels y (K, P) that each has to give; -1 asks nothing.
+        """Per utterance, frames x (K, D'), or (K, L, D'), and the labels y (K, P) that each has to give; -1 asks nothing.
 
         Raises HarkError when an utterance's frames end well before its labels do.
         """
         positions, parts = self.positions(features.period), max(1, round(self.cell / features.period))
         aligned = []
-        for x, segments in zip(features.frames, features.segments, strict=True):  # (T, D)
+        for x, segments in zip(features.frames, features.segments, strict=True):  # (T, D) or (T, L, D)
             if segments[-1][1] > len(x) * features.period + SLACK:
                 ends = f"labels end at {segments[-1][1]:.2f} s, frames at {len(x) * features.period:.2f} s"
                 raise HarkError(f"{ends}: they are not of the same recording")
@@ -68,5 +68,6 @@ class Grid:
             y = torch.nn.functional.pad(y, (0, -len(y) % positions), value=-1).view(-1, positions)  # (K, P)
             # the last frame stands in for one that is missing
             rows = torch.arange(len(y) * parts).clamp(max=len(x) - 1)
-            aligned.append((x[rows].view(len(y), -1), y))  # (K, parts * D)
+            runs = x[rows].unflatten(0, (len(y), parts))  # (K, parts, D) or (K, parts, L, D)
+            aligned.append((runs.movedim(1, -2).flatten(-2), y))  # (K, parts * D) or (K, L, parts * D)
         return aligned

@@ -276,35 +276,56 @@ class AsksForEnergy(SpeakerNoise):
 
 @breaks("answers_add_up__rows")
 class SumsTooEarly(PhoneFrames):
-    def run(self, train, test, seed):
-        answers = super().run(train, test, seed)
-        return Answers(answers.counts.sum(0, keepdim=True), answers.metrics)
+    def run(self, train, dev, test, seed):
+        held, answers = super().run(train, dev, test, seed)
+        return held, Answers(answers.counts.sum(0, keepdim=True), answers.metrics)
 
 
 @breaks("answers_add_up__metrics")
 class GivesOneNumber(PhoneFrames):
-    def run(self, train, test, seed):
-        answers = super().run(train, test, seed)
-        return Answers(answers.counts, lambda c: {name: v.mean() for name, v in answers.metrics(c).items()})
+    def run(self, train, dev, test, seed):
+        held, answers = super().run(train, dev, test, seed)
+        return held, Answers(
+            answers.counts, lambda c: {name: v.mean() for name, v in answers.metrics(c).items()}
+        )
 
 
 @breaks("seed_decides_the_answers")
 class DrawsAnySeed(PhoneFrames):
-    def run(self, train, test, seed):
+    def run(self, train, dev, test, seed):
         noisy = Features([x + torch.randn_like(x) for x in train.frames], train.period, train.segments)
-        return super().run(noisy, test, seed)
+        return super().run(noisy, dev, test, seed)
 
 
 @breaks("features_are_left_alone")
 class StandardizesInPlace(PhoneFrames):
-    def run(self, train, test, seed):
+    def run(self, train, dev, test, seed):
         for x in train.frames:
             x.sub_(x.mean(0))
-        return super().run(train, test, seed)
+        return super().run(train, dev, test, seed)
 
 
 @breaks("knowledge_pays")
 class LeadsWithErrors(PhoneFrames):
-    def run(self, train, test, seed):
-        answers = super().run(train, test, seed)
-        return Answers(answers.counts, lambda c: {"error": 1 - answers.metrics(c)["accuracy"]})
+    def run(self, train, dev, test, seed):
+        held, answers = super().run(train, dev, test, seed)
+        return held, Answers(answers.counts, lambda c: {"error": 1 - answers.metrics(c)["accuracy"]})
+
+
+@breaks("asking_teaches_nothing")
+class StandardizesByTheTest(PhoneFrames):
+    def run(self, train, dev, test, seed):
+        mean = torch.cat(test.frames).mean(0)
+        train, dev, test = (replace(f, frames=[x - mean for x in f.frames]) for f in (train, dev, test))
+        dev.frames[0][:, 0] += mean[0]
+        return super().run(train, dev, test, seed)
+
+
+@breaks("mixtures_tell_their_weights")
+class TakesTheFirstLayer(PhoneFrames):
+    mixes = True
+
+    def run(self, train, dev, test, seed):
+        if train.layers:
+            train, dev, test = (replace(f, frames=[x[:, 0] for x in f.frames]) for f in (train, dev, test))
+        return super().run(train, dev, test, seed)
