@@ -68,10 +68,11 @@ def seed_decides_the_answers(case: Case) -> None:
 
     A score could not be repeated, and seeds would not be what it varies over.
     """
+    probe: Probe = case.plugin()
     counts = []
     for before in (1, 2):
         torch.manual_seed(before)
-        counts.append([answers.counts for answers in ask(case)])
+        counts.append([answers.counts for answers in probe.run(*given(probe), seed=0)])
     if not all(map(identical, *counts)):
         raise Broken("the same seed gives other answers: draw from a generator of your own that `seed` seeds")
 
@@ -129,12 +130,15 @@ def mixtures_tell_their_weights(case: Case) -> None:
     probe: Probe = case.plugin()
     if not probe.mixes:
         return
-    parts = [
-        replace(told, frames=[torch.stack(pair, 1) for pair in zip(told.frames, noise.frames, strict=True)])
+    train, dev, test = (
+        replace(
+            told,
+            frames=[torch.stack(pair, 1) for pair in zip(told.frames, noise.frames, strict=True)],
+            layers=(0, 1),
+        )
         for told, noise in zip(given(probe, 3.0), given(probe, 0.0), strict=True)
-    ]  # frames (T, 2, D): the second layer is noise
-    parts = [replace(part, layers=(0, 1)) for part in parts]
-    weights = probe.run(*parts, seed=0)[1].weights
+    )  # frames (T, 2, D): the second layer is noise
+    weights = probe.run(train, dev, test, 0)[1].weights
     if len(weights) != 2 or abs(sum(weights) - 1) > 1e-4 or min(weights) < 0:
         raise Broken(f"weights are {weights} for 2 layers: give one for each, not negative, that sum to 1")
     if weights[0] <= weights[1]:
