@@ -32,7 +32,7 @@ def curves(frame: pd.DataFrame, metric: str, split: str = "train") -> pd.DataFra
         ]
     if not rows:
         raise HarkError(f"{split}/{metric}: no run has logged it{nearest(metric, known)}")
-    return pd.DataFrame(rows)
+    return with_attrs(rows, frame)
 
 
 def logged_of(run: dict[Any, Any], split: str) -> list[tuple[int, dict[str, float]]]:
@@ -69,7 +69,13 @@ def layers(frame: pd.DataFrame, probe: str) -> pd.DataFrame:
         ]
     if not rows:
         raise HarkError(f"{probe}: no run was asked by it{nearest(probe, known)}; type: hark probe RUN")
-    return pd.DataFrame(rows)
+    return with_attrs(rows, frame)
+
+
+def with_attrs(rows: list[dict[str, Any]], frame: pd.DataFrame) -> pd.DataFrame:
+    found = pd.DataFrame(rows)
+    found.attrs |= frame.attrs
+    return found
 
 
 def head(frame: pd.DataFrame, run: dict[Any, Any]) -> dict[str, Any]:

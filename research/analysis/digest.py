@@ -58,14 +58,14 @@ def digest(run: Path) -> Digest:
     code, cost = mapping(run / "code.json", told), mapping(run / "cost.json", told)
     found.commit = code.get("commit", "")
     found.diff = hashlib.sha256(code["diff"].encode()).hexdigest()[:10] if code.get("diff") else ""
-    found.values = {name: number(cost[name]) for name in COSTS if name in cost}
+    found.values = {name: finite(number(cost[name])) for name in COSTS if name in cost}
     add_metrics(found, run, done=done)
     steps = int(config.get("train.steps") or 0) if done else 0
     if 0 < found.step < steps:
         told.append(f"metrics.jsonl ends at step {found.step} of {steps}")
     probes = lines(run / "probes.jsonl", told, needs=probed.NEEDS, whole=True)
     scores = probed.scores(probes, steps, told)
-    found.values |= scores.values
+    found.values |= {name: finite(score) for name, score in scores.values.items()}
     found.falls, found.asked = scores.falls, scores.asked
     events = lines(run / "alarms.jsonl", told, needs={"alarm": str, "event": str}, whole=done)
     found.alarms = list(dict.fromkeys(event["alarm"] for event in events if event["event"] == "on"))
@@ -94,11 +94,13 @@ def add_metrics(found: Digest, run: Path, *, done: bool) -> None:
     found.step = max((line["step"] for line in logged), default=0)
     wrong: dict[str, list[int]] = defaultdict(list)  # metric -> steps
     for line in logged:
+        split = line["split"]
         for name, value in metrics(line).items():
-            if line["split"] in SPLITS:
-                found.values[f"{line['split']}/{name}"] = value
-            if not math.isfinite(value):
-                wrong[f"{line['split']}/{name}"].append(line["step"])
+            good = math.isfinite(value)
+            if split in SPLITS:
+                found.values[f"{split}/{name}"] = value if good else math.nan
+            if not good:
+                wrong[f"{split}/{name}"].append(line["step"])
     found.problems += [
         f"{name} is not finite at {len(steps)} steps, first {steps[0]}" for name, steps in wrong.items()
     ]
@@ -107,3 +109,8 @@ def add_metrics(found: Digest, run: Path, *, done: bool) -> None:
 def metrics(line: Line) -> dict[str, float]:
     """Metrics of a line of metrics.jsonl; what is no number is NaN."""
     return {name: number(value) for name, value in line.items() if name not in FACTS}
+
+
+def finite(value: float) -> float:
+    """NaN for what cannot be averaged."""
+    return value if math.isfinite(value) else math.nan

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from research.analysis import factors, sources
-from research.analysis.digest import Digest, digest
+from research.analysis import cache, factors, mixed, sources
+from research.analysis.digest import COSTS, Digest
 from research.analysis.reading import typed
 
 
@@ -25,23 +25,37 @@ def runs(source: str | Path, root: Path = Path("runs")) -> pd.DataFrame:
     probe/PROBE/REPRESENTATION          newest step, on the layer that dev chose: pretrained, random_init, baselines
     probe/PROBE/gain                    of pretrained over random_init; positive is better, whatever the probe
 
-    What is not known is missing (NaN). `attrs["source"]` is what was typed. HarkError when there is no run.
+    What is not known, or not finite, is missing (NaN). In `attrs`:
+    source       what was typed
+    factors      the overrides that differ, each also apart from the others
+    follows      those that do not: key -> the factor that decides it
+    falls        columns of probes of which less is better
+
+    Nothing but files is read, and of these only what has changed since the last time. HarkError when there is no run.
     """
     found = sources.find(source, root)
-    digests = [read(found, run) for run in found.runs]
+    there = [run for run in found.runs if sources.is_run(run)]
+    read = dict(zip(there, cache.digests(found.root, there), strict=True))
+    digests = [read.get(run) or missing(found, run) for run in found.runs]
     differs = factors.columns(digests)
-    frame = pd.DataFrame([row(each) for each in digests])
-    for key, values in differs.items():
-        frame[key] = values
-    numbers = pd.DataFrame([each.values for each in digests])
-    frame = pd.concat([frame, numbers], axis=1)
-    frame.attrs |= {"factors": list(differs), "source": str(source)}
+    heads = pd.DataFrame([row(each) for each in digests]).join(pd.DataFrame(differs))
+    mixed.tell(digests, heads, list(differs))
+    heads["problems"] = ["; ".join(each.problems) for each in digests]
+    frame = heads.join(pd.DataFrame([each.values for each in digests], columns=columns_of(digests)))
+    follows = factors.follows(frame, list(differs))
+    falls = sorted({f"probe/{probe}" for each in digests for probe in each.falls})
+    kept = [key for key in differs if key not in follows]
+    frame.attrs |= {"source": str(source), "factors": kept, "follows": follows, "falls": falls}
     return frame
 
 
-def read(source: sources.Source, run: Path) -> Digest:
-    if sources.is_run(run):
-        return digest(run)
+def columns_of(digests: list[Digest]) -> list[str]:
+    """Names of all numbers, costs first."""
+    return list(dict.fromkeys([*COSTS, *(name for each in digests for name in each.values)]))
+
+
+def missing(source: sources.Source, run: Path) -> Digest:
+    """A cell of a sweep that has no run."""
     overrides = typed(source.cells[run.name]["overrides"])
     return Digest(run.name, str(run), typed=overrides, problems=["no run is there"])
 
@@ -61,6 +75,6 @@ def row(each: Digest) -> dict[str, Any]:
         "commit": each.commit,
         "dirty": bool(each.diff),
         "schema": each.schema,
-        "problems": "; ".join(each.problems),
+        "problems": "",  # once all runs are known
         "alarms": " ".join(each.alarms),
     }

@@ -26,11 +26,11 @@ def scores(found: list[Line], steps: int, told: list[str]) -> Scores:
     has; a probe of an earlier step is told.
     """
     known = Scores()
-    for probe, lines in headlines(found).items():
-        newest = max(line["step"] for line in lines)
+    for probe, scored in headlines(found).items():
+        newest = max(line["step"] for line in scored)
         if newest < steps:
             told.append(f"{probe} was probed at step {newest} of {steps}")
-        lines = [line for line in lines if line["step"] == newest]
+        lines = [line for line in scored if line["step"] == newest]
         columns = sides(lines)
         known.values |= {f"probe/{probe}/{side}": value for side, value in columns.items()}
         told += [f"{probe} of {side} is {v}" for side, v in columns.items() if not math.isfinite(v)]
