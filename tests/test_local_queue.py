@@ -99,7 +99,8 @@ def process_of(root, job):
 
 
 def ranks_of(root, job):
-    return Spool.here(root).now_of(job).ranks
+    spool = Spool.here(root)
+    return spool.now(spool.batch(code_of(job)))[job].ranks
 
 
 def test_jobs_outlive_the_shell_that_submitted_them(root):

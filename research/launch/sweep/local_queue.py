@@ -16,7 +16,7 @@ from pathlib import Path
 
 from research.launch.sweep.local_start import start
 from research.launch.sweep.place import AGAIN
-from research.launch.sweep.spool import Batch, Now, Process, Spool, key
+from research.launch.sweep.spool import Batch, Now, Process, Spool, code_of, key
 from research.training.signals import StopFlag
 
 TICK = 0.2  # s
@@ -55,12 +55,15 @@ class Queue:
         self.jobs = {job: Now() for job in batch.jobs}
         self.running: dict[str, Work] = {}
         self.past: set[str] = set()  # other submissions that are over
+        self.known: dict[str, dict[str, Now]] = {}  # where submissions stand, read once a tick
+        self.full = False  # no job may start in this tick
 
     def work(self) -> None:
         self.spool.put(self.batch, self.jobs)
         with StopFlag() as flag:
             while any(now.state != "ended" for now in self.jobs.values()):
                 stop = flag.signal is not None
+                self.known, self.full = {}, False
                 for job in list(self.running):
                     self.watch(job, stop=stop)
                 for job in [job for job, now in self.jobs.items() if now.state == "pending"]:
@@ -70,14 +73,15 @@ class Queue:
     def advance(self, job: str, *, stop: bool) -> None:
         """Start a job that waits, if it is its turn, or strike it off."""
         after = self.batch.after_of(job)
-        before = self.spool.now_of(after)
+        before = self.now_of(after)
         if stop or self.spool.cancel(job).exists():
             self.end(job, "the process that was to start it was stopped" if stop else "cancelled")
         elif after and (before is None or (before.state == "ended" and not before.succeeded)):
             self.end(job, f"{after} had to succeed first, and did not")
-        elif self.ready(self.batch, job):
+        elif not self.full and self.ready(self.batch, job):
             with self.spool.lock():
-                if self.turn():
+                self.full = not self.turn()
+                if not self.full:
                     self.start(job)
 
     def watch(self, job: str, *, stop: bool) -> None:
@@ -131,8 +135,16 @@ class Queue:
 
     def ready(self, batch: Batch, job: str) -> bool:
         """Whether what it has to wait for has succeeded."""
-        before = self.spool.now_of(batch.after_of(job))
+        before = self.now_of(batch.after_of(job))
         return before is None or before.succeeded
+
+    def now_of(self, job: str) -> Now | None:
+        """Where a job stood when its submission was first asked about in this tick."""
+        code = code_of(job)
+        if code and code not in self.known:
+            batch = self.spool.batch(code)
+            self.known[code] = self.spool.now(batch) if batch else {}
+        return self.known.get(code, {}).get(job)
 
     def end(self, job: str, reason: str, *, succeeded: bool = False) -> None:
         self.jobs[job].succeeded = succeeded

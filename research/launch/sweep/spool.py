@@ -160,11 +160,6 @@ class Spool:
             found[job] = now
         return found
 
-    def now_of(self, job: str) -> Now | None:
-        """Where a job stands; None for what this machine has no such job."""
-        batch = self.batch(code_of(job))
-        return self.now(batch).get(job) if batch else None
-
     def seen(self, batch: Batch, job: str) -> float:
         """Seconds since a job, or the process that cares for it, last wrote anything."""
         run = Path(batch.order_of(job).run)
