@@ -15,7 +15,7 @@ def left_out(plan: Design, asked: Question, kept: pd.DataFrame) -> str:
     sides = [fixed for _, fixed in (*asked.ours, *asked.theirs)]
     mine = plan.runs[np.logical_or.reduce([matches(plan.runs, fixed) for fixed in sides])]
     others = [factor for factor in plan.factors if factor not in sides[0]]
-    inside = pd.MultiIndex.from_frame(mine[others].assign(cell="")).isin(kept.index)
+    inside = mine.assign(cell="").set_index([*others, "cell"]).index.isin(kept.index)
     told = mine["told"].mask((mine["told"] == "") & ~inside, "of a configuration that lacks pairs")
     alone = (told == "") & ~mine["seed"].isin(kept.columns)
     told = told.mask(alone, "of seed " + mine["seed"].map(plain) + ", which lacks a pair")

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from research.analysis.paired import Paired
 from research.analysis.power import SEEDS, detectable, needed
+from research.errors import HarkError
 
 BETTER, WORSE, ALIKE, FEW = "better", "worse", "no difference shown", "not enough seeds"
 TIMES = 4  # as many seeds as there are: more are no advice
@@ -53,7 +54,10 @@ def judge(
     Columns: seeds, difference, low, high (of each on its own, not corrected), p, p_holm, effect_size (Hedges' g_z),
     detectable (what this many seeds show 4 times in 5), needed, better (1, 0, -1), verdict. `detectable` and `needed`
     are at the strictest step of Holm's correction. `sign`: 1 where more is better, -1 where less is.
+    HarkError: `matters` is no size.
     """
+    if matters is not None and not matters > 0:
+        raise HarkError(f"matters={matters}: is no difference; give one above 0, in the metric's unit, or leave it out")
     corrected = holm([one.p for one in found])
     alpha = (1 - level) / max(1, int(np.isfinite(corrected).sum()))
     rows = []
