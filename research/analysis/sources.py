@@ -1,10 +1,11 @@
 """What a word names: a sweep, a folder of runs, one run, a packed file, or a project of W&B."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from research.analysis.unpack import unpacked
 from research.errors import HarkError, nearest
 
 WANDB = "wandb:"
@@ -34,6 +35,8 @@ def find(what: str | Path, root: Path) -> Source:
         return Source(path.name, path.parent, [path])
     if path.is_dir():
         return of_folder(path)
+    if path.suffix == ".jsonl" and path.exists():
+        return of_packed(path)
     known = [file.parent.name for file in root.glob("sweeps/*/sweep.json")]
     raise HarkError(
         f"{word}: is no sweep of {root}{nearest(word, known)}, no folder of runs and no packed file; "
@@ -60,3 +63,9 @@ def of_folder(folder: Path) -> Source:
 
 def is_run(path: Path) -> bool:
     return any((path / mark).exists() for mark in MARKS)
+
+
+def of_packed(file: Path) -> Source:
+    folder = unpacked(file)
+    sweeps = list(folder.glob("sweeps/*/sweep.json"))
+    return of_sweep(sweeps[0].parent) if sweeps else replace(of_folder(folder), name=file.stem)
