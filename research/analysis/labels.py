@@ -24,7 +24,7 @@ UNITS = {  # last word of a column or metric -> name with its unit
     "peak_mb": "peak memory (MB)",
     "accuracy": "accuracy (share)",
     "pnmi": "PNMI (share of phone entropy)",
-    "gain": "gain over random-init",
+    "gain": "gain over random-init (score)",
 }
 SPLITS = {"train": "training", "valid": "validation", "health": "panel"}
 
@@ -34,7 +34,7 @@ def axis(metric: str, split: str = "") -> str:
     head, _, tail = metric.rpartition("/")
     if head.startswith("probe/"):
         probe = head.removeprefix("probe/").replace("_", " ")
-        return f"{probe}: {UNITS.get(tail, tail.replace('_', '-'))}"
+        return f"{probe}: {UNITS.get(tail, tail.replace('_', '-') + ' (score)')}"
     said = SPLITS.get(split or head, split or head)
     return f"{said} {UNITS.get(tail, tail.replace('_', ' '))}".strip()
 

@@ -26,10 +26,20 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # O
 ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#767676"  # their yellow is too pale on paper
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, BLACK, ORANGE, SKY)
 LINES = ("-", (0, (4, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # no two cycles are of one length: 280 looks, 40 without colour
+MARKERS = (
+    "o",
+    "s",
+    "^",
+    "D",
+    "v",
+    "P",
+    "X",
+    "*",
+)  # no two cycles are of one length: 280 looks, 40 without colour
 
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9  # inches, of the usual two-column paper
 SMALL = 6.5  # pt
+AROUND = 0.6  # inches of a panel's height that its title and the names below it take
 INK = 0.46  # of a point size: how wide a letter is on average
 RC: dict[str, Any] = {
     "font.size": 8,
@@ -75,9 +85,7 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
-def panels(
-    rows: int, columns: int, width: float, height: float, **how: Any
-) -> tuple[Figure, list[Axes]]:
+def panels(rows: int, columns: int, width: float, height: float, **how: Any) -> tuple[Figure, list[Axes]]:
     """Give a figure of `width` inches, with panels of `height` inches each in reading order."""
     spaced = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)  # inches
     figure = Figure(figsize=(width, rows * height), dpi=300, layout=spaced)
@@ -116,7 +124,9 @@ def save(figure: Figure, out: Path) -> Path:
     """Write a figure, whole or not at all, as what its name ends in; HarkError where matplotlib writes no such file."""
     kinds = figure.canvas.get_supported_filetypes()
     if out.suffix[1:] not in kinds:
-        raise HarkError(f"{out}: no figure is written as {out.suffix or 'that'}; end the name in .png, .pdf or .svg")
+        raise HarkError(
+            f"{out}: no figure is written as {out.suffix or 'that'}; end the name in .png, .pdf or .svg"
+        )
     data = BytesIO()
     with rc_context({"pdf.fonttype": 42}):  # letters that a publisher can embed
         figure.savefig(data, format=out.suffix[1:])
@@ -136,7 +146,7 @@ def tidy(figure: Figure, all_panels: Sequence[Axes], columns: int, used: int, x:
     if used > columns:
         figure.supylabel(wrapped(y, height, RC["axes.labelsize"]), fontsize=RC["axes.labelsize"])
     else:
-        all_panels[0].set_ylabel(wrapped(y, height, RC["axes.labelsize"]))
+        all_panels[0].set_ylabel(wrapped(y, height - AROUND, RC["axes.labelsize"]))
 
 
 def heading(frame: pd.DataFrame, by: str | Sequence[str] | None = None) -> str:
@@ -155,5 +165,9 @@ def span(counts: Sequence[int], what: str) -> str:
 def levels(axes: Axes, names: Sequence[str], width: float) -> None:
     """Write words at the x axis of a panel of `width` inches: in one line, or slanted where they would meet."""
     longest = max(len(name) for name in names) * INK * RC["xtick.labelsize"] / 72  # inches
-    how = {} if longest < 0.9 * width / len(names) else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    how = (
+        {}
+        if longest < 0.9 * width / len(names)
+        else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    )
     axes.set_xticks(range(len(names)), names, **how)

@@ -40,6 +40,9 @@ def interaction(
     axes.set_xlim(-0.4, len(shown) - 0.6)
     axes.set_xlabel(names[a])
     axes.set_ylabel(style.wrapped(axis(metric), 2.2, 8))
-    style.note(figure, f"Points: mean of {style.span(found['seeds'], 'seed')}; bars: 95% intervals; dots: seeds.")
+    style.note(
+        figure,
+        f"Points: mean of {style.span(found['seeds'].astype(int), 'seed')}; bars: 95% intervals; dots: seeds.",
+    )
     style.legend(figure, drawn)
     return figure
