@@ -1,6 +1,6 @@
 """Which runs of a frame answer which question: cells of a design by seed, and how they are paired."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,20 +77,29 @@ def reasons(runs: pd.DataFrame, metric: str) -> "pd.Series[str]":
     return told
 
 
+def known(plan: Design, names: Iterable[str]) -> None:
+    """Raise a HarkError unless all of these are factors."""
+    for name in names:
+        if name not in plan.factors:
+            there = ", ".join(plan.factors)
+            raise HarkError(
+                f"{name}: is no factor of the runs{nearest(name, plan.factors)}; there are {there}"
+            )
+
+
 def levels(plan: Design, factor: str, first: Any = None) -> list[Any]:
     """Levels of a factor in their order, the one to compare with first: `first`, or else what is off, or the least.
 
     HarkError: `first` is no level of the factor.
     """
-    known = sorted(plan.runs[factor].unique(), key=rank)
+    found = sorted(plan.runs[factor].unique(), key=rank)
     if first is None:
-        return known
-    found = [level for level in known if level == first or plain(level) == plain(first)]
-    if not found:
-        raise HarkError(
-            f"baseline {factor}={plain(first)}: no run has it; there are {', '.join(map(plain, known))}"
-        )
-    return found + [level for level in known if level not in found]
+        return found
+    start = [level for level in found if level == first or plain(level) == plain(first)]
+    if not start:
+        there = ", ".join(map(plain, found))
+        raise HarkError(f"baseline {factor}={plain(first)}: no run has it; there are {there}")
+    return start + [level for level in found if level not in start]
 
 
 def rank(level: Any) -> tuple[bool, bool, float, str]:
@@ -135,5 +144,7 @@ def whole(plan: Design) -> Design:
         seed: f"of seed {plain(seed)}, which lacks {n} of {len(every)} cells"
         for seed, n in lacking[lacking > 0].items()
     }
-    told = plan.runs["told"].where(plan.runs["told"] != "", plan.runs["seed"].map(short).fillna(""))
+    told = plan.runs["told"].where(
+        plan.runs["told"] != "", plan.runs["seed"].map(lambda seed: short.get(seed, ""))
+    )
     return replace(plan, runs=plan.runs.assign(told=told), table=table.drop(columns=list(short)))

@@ -5,11 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from research.analysis.design import Design, Question, balanced, cells, design, levels
+from research.analysis.design import Design, Question, balanced, cells, design, known, levels
 from research.analysis.left_out import left_out
 from research.analysis.paired import paired
 from research.analysis.verdict import judge
-from research.errors import HarkError, nearest
 
 COLUMNS = (
     "factor", "level", "against", "metric", "pairs", "seeds", "mean", "against_mean", "difference", "low", "high", "p",
@@ -63,12 +62,7 @@ def direction(metric: str, falls: Collection[str] = ()) -> int:
 
 def asked(plan: Design, factors: Sequence[str] | None, baseline: Mapping[str, Any] | None) -> list[Question]:
     """Ask for every level of these factors what it does against the first."""
-    for name in (*(factors or ()), *(baseline or ())):
-        if name not in plan.factors:
-            known = ", ".join(plan.factors)
-            raise HarkError(
-                f"{name}: is no factor of the runs{nearest(name, plan.factors)}; there are {known}"
-            )
+    known(plan, (*(factors or ()), *(baseline or ())))
     found = []
     for factor in factors or plan.factors:
         first, *rest = levels(plan, factor, (baseline or {}).get(factor))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from research.analysis.design import Question, design, levels, whole
+from research.analysis.design import Question, design, known, levels, whole
 from research.analysis.effects import answered, asked, direction
 from research.analysis.labels import plain
 
@@ -42,14 +42,16 @@ def interactions(
     Columns as of `effects`. `factor` is `A x B`, and its `level` `a x b` is beside their baselines, `against`:
     `mean` is what a does beside b, `against_mean` what it does beside B's baseline, and the difference is what they do
     together beyond the sum of what each does. `better` says that it is for the better. Pairs are pairs of pairs.
+    The family of Holm's correction is this table.
     """
     plan = design(frame, metric)
-    known = {factor: levels(plan, factor, (baseline or {}).get(factor)) for factor in plan.factors}
-    asked = []
+    known(plan, baseline or ())
+    ordered = {factor: levels(plan, factor, (baseline or {}).get(factor)) for factor in plan.factors}
+    questions = []
     for one, two in combinations(plan.factors, 2):
-        (first, *ones), (second, *twos) = known[one], known[two]
+        (first, *ones), (second, *twos) = ordered[one], ordered[two]
         for a, b in product(ones, twos):
-            asked.append(
+            questions.append(
                 Question(
                     f"{one} x {two}",
                     f"{plain(a)} x {plain(b)}",
@@ -59,4 +61,4 @@ def interactions(
                 )
             )
     sign = direction(metric, frame.attrs.get("falls", ()))
-    return answered(plan, asked, sign, level, matters)
+    return answered(plan, questions, sign, level, matters)

@@ -57,7 +57,9 @@ def judge(
     HarkError: `matters` is no size.
     """
     if matters is not None and not matters > 0:
-        raise HarkError(f"matters={matters}: is no difference; give one above 0, in the metric's unit, or leave it out")
+        raise HarkError(
+            f"matters={matters}: is no difference; give one above 0, in the metric's unit, or leave it out"
+        )
     corrected = holm([one.p for one in found])
     alpha = (1 - level) / max(1, int(np.isfinite(corrected).sum()))
     rows = []
