@@ -1,10 +1,10 @@
-# make demo | test | lint | bench | docs | matrix | slurm-up | slurm-down. Everything is installed into .venv; nothing
+# make demo | test | lint | bench | bench-peers | docs | matrix | slurm-up | slurm-down. Everything is installed into .venv; nothing
 # else on the machine changes, but that root's test and slurm-up install Debian's SLURM.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test lint bench docs matrix slurm-up slurm-down install
+.PHONY: demo test lint bench bench-peers docs matrix slurm-up slurm-down install
 demo: $(STAMP)
 	$(BIN)/python -m research.demo
 
@@ -19,6 +19,13 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/step.py
+
+# NeMo in an environment of its own (8 GB), for tests/benchmarks/against.py.
+bench-peers: $(STAMP) build/peers/nemo/installed
+build/peers/nemo/installed:
+	$(PYTHON) -m venv build/peers/nemo
+	build/peers/nemo/bin/pip install --quiet torch==2.9.1 torchaudio==2.9.1 'nemo-toolkit[asr]==3.0.0'
+	touch $@
 
 docs: $(STAMP)
 	$(BIN)/hark docs --out build/docs
