@@ -19,8 +19,10 @@ from research.downstream import Features
 from research.engine.weights import MODEL
 from research.errors import HarkError
 from research.evaluation import command, features, splits
-from research.evaluation.records import PRETRAINED, RANDOM
+from research.evaluation.kept import Kept
+from research.evaluation.records import PRETRAINED, RANDOM, WEIGHTED
 from research.evaluation.speech import gather
+from research.evaluation.tasks import Splits
 from research.model import Upstream, assemble, build_upstream
 from tests.sentences import write_manifest
 
@@ -36,7 +38,7 @@ def task(corpus):
     train, test = (load([corpus / f"phones_{split}.jsonl"], Data()) for split in ("train", "test"))
     order = train.durations.argsort()
     rows = sorted(int(order[i]) for i in (0, 1, 5, 20, len(order) // 2))
-    return gather(train, test, splits.Draw([rows[:3]], rows[3:]), 16_000)
+    return gather(Splits("phones", train, test), splits.Draw([rows[:3]], rows[3:]), 16_000, [""])
 
 
 def upstream_of(**extra):
@@ -115,7 +117,7 @@ def test_stacking_repeats_the_last_frame():
 
 
 @pytest.fixture(scope="module")
-def run(corpus, tmp_path_factory):
+def run(corpus, tmp_path_factory, module_cache):
     """An untrained run with one checkpoint, and small manifests with phones."""
     folder = tmp_path_factory.mktemp("probed")
     for split, count in (("train", 12), ("test", 4)):
@@ -142,13 +144,14 @@ def probe(*words):
 
 def test_a_run_is_probed_beside_its_baselines(run, capsys):
     words = (run, "--seeds", "2", "--dev", "2", "--sentences", "6")
-    probe(*words)
+    probe(*words, "--probe", "phone_frames", "pnmi")
     lines = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
     scores = [line for line in lines if line["kind"] == "score" and line["headline"]]
     encoders = [(name, layer, 0.04) for name in (PRETRAINED, RANDOM) for layer in (0, 1, 2)]
+    baselines = [(name, None, period) for name in ("log_mel", "mfcc") for period in (0.01, 0.04)]
     for probe_name in ("phone_frames", "pnmi"):
         mine = [(s["representation"], s["layer"], s["period"]) for s in scores if s["probe"] == probe_name]
-        assert mine == [("log_mel", None, 0.01), ("log_mel", None, 0.04), *encoders]
+        assert [each for each in mine if WEIGHTED not in each[0]] == [*baselines, *encoders]
     assert {line["probe"] for line in lines if line["kind"] == "comparison"} == {"phone_frames", "pnmi"}
     for line in scores:
         assert (line["schema"], line["step"], line["n_seeds"], len(line["values"])) == (1, 30, 2, 2)
@@ -165,8 +168,13 @@ def test_a_run_is_probed_beside_its_baselines(run, capsys):
     printed = capsys.readouterr().out
     assert printed.count("intervals are disjoint") + printed.count("intervals overlap") == 2
     assert "2 seeds, each with 6 training utterances" in printed
+    assert "4 test utterances were asked once" in " ".join(printed.split())
     probe(*words, "--probe", "pnmi")
     again = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+    reads = {line["probe"]: line["test_reads"] for line in again}
+    assert reads == {"phone_frames": 1, "pnmi": 2}
+    for line in [*lines, *again]:
+        del line["test_reads"], line["reads"]
     assert sorted(map(json.dumps, again)) == sorted(map(json.dumps, lines))  # the same numbers, no line twice
 
 
@@ -175,13 +183,13 @@ def test_bad_requests_are_refused_in_one_line(run, tmp_path):
     leaky = tmp_path / "leaky.jsonl"
     leaky.write_text((run.parent / "phones_train.jsonl").read_text() + test)
     with pytest.raises(HarkError, match=r"4 utterances are in .*leaky.jsonl too, the first is"):
-        probe(run, "--train", leaky)
+        probe(run, "--probe", "pnmi", "--train", leaky)
     mute = tmp_path / "mute.jsonl"
     mute.write_text(
         "".join(json.dumps(json.loads(line) | {"phones": []}) + "\n" for line in test.splitlines())
     )
     with pytest.raises(HarkError, match=r"mute.jsonl:1: has no phones"):
-        probe(run, "--test", mute)
+        probe(run, "--probe", "pnmi", "--test", mute)
     for words, reason in (
         (("--train", tmp_path / "none.jsonl"), "none.jsonl: no such manifest"),
         (("--probe", "pnm"), "did you mean 'pnmi'"),
@@ -209,7 +217,7 @@ def test_a_foreign_checkpoint_is_probed_as_a_run_is(run, tmp_path, capsys):
     ]
     assert layers == [(name, layer) for name in (PRETRAINED, RANDOM) for layer in (0, 1, 2)]
     printed = capsys.readouterr().out
-    assert f"{path}; 2 seeds" in printed
+    assert f"mini probe of {path}: phones" in "".join(printed.splitlines())
     assert "unknown how many of them heard" in printed
     probe(
         run,
@@ -227,16 +235,16 @@ def test_a_foreign_checkpoint_is_probed_as_a_run_is(run, tmp_path, capsys):
     assert {json.loads(line)["checkpoint"] for line in (tmp_path / "all.jsonl").read_text().splitlines()} == {
         run.name
     }
-    with pytest.raises(HarkError, match=r"phones_train\.jsonl: no such manifest; name one"):
+    with pytest.raises(HarkError, match=r"phones_train\.jsonl: no such manifest; .*, or name one"):
         probe(path)
 
 
 def test_random_encoders_differ_from_seed_to_seed_and_from_the_pretrained_start(run, task):
-    from research.evaluation.probe import Representations, find
+    from research.evaluation.representations import Representations, find
 
     cfg, subject = runs.load_config(run), find(run, None)
-    compared = Representations(subject, {}, task.speech.pick([0]))
-    last = [[f for name, layer, f in compared.under(seed, [0]) if layer == 2] for seed in (0, 1)]
+    compared = Representations(subject, {}, task.speech.pick([0]), Kept(None))
+    last = [[f for _, layer, f in compared.under(seed, [0], mixes=False) if layer == 2] for seed in (0, 1)]
     (start, first), (same, second) = ([f.frames[0] for f in each] for each in last)
     assert torch.equal(start, same)
     assert not torch.allclose(first, second)

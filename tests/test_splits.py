@@ -22,9 +22,20 @@ def test_dev_is_apart_and_seeds_draw_different_sentences(size, count):
     assert splits.draw(size, 100, 30, 1).train == drawn.train[:1]  # more seeds change no earlier one
 
 
+def test_dev_with_a_manifest_of_its_own_leaves_all_of_train():
+    drawn = splits.draw_beside(50, 90, 100, 30, 2)
+    assert drawn.dev == list(range(0, 90, 3))
+    assert {len(rows) for rows in drawn.train} == {40}
+    assert splits.draw_beside(50, 20, 100, 30, 2).dev == list(range(20))
+
+
 def test_too_few_sentences_are_refused():
-    with pytest.raises(HarkError, match="5 training utterances are too few"):
+    with pytest.raises(HarkError, match="5 utterances are too few for a probe to choose from"):
         splits.draw(5, 100, 30, 3)
+    with pytest.raises(HarkError, match="1 training utterances are too few"):
+        splits.draw_beside(1, 9, 100, 30, 3)
+    with pytest.raises(HarkError, match="1 utterances are too few for a probe to choose from"):
+        splits.draw_beside(9, 1, 100, 30, 3)
 
 
 def test_utterances_in_two_manifests_are_found(corpus, tmp_path):

@@ -5,45 +5,60 @@ from pathlib import Path
 
 from research.errors import HarkError
 
+BASELINES = ("log_mel", "mfcc")
+EPILOG = """
+Mini probes: a few utterances of small corpora, and minutes of a CPU. Every probe has a task, and asks
+TASK_train.jsonl, TASK_valid.jsonl (else some of train) and TASK_test.jsonl of a folder; see `hark prepare tasks`.
+Dev utterances choose the layer, the learning rate and other settings; the test is looked at once per command.
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", type=Path, metavar="PATH", help="a run folder, or any checkpoint that hark opens"
     )
-    parser.add_argument("--probe", nargs="+", metavar="NAME", help="which probes (default: all)")
     parser.add_argument(
-        "--train",
-        type=Path,
-        metavar="M",
-        help="manifest with phones, of audio or of stored features (default: phones_train.jsonl beside data.train)",
+        "--probe", nargs="+", metavar="NAME", help="which probes (default: all whose manifests are there)"
     )
     parser.add_argument(
-        "--test",
-        type=Path,
-        metavar="M",
-        help="manifest with phones, of audio or of stored features (default: phones_test.jsonl beside data.train)",
+        "--data", type=Path, metavar="DIR", help="where manifests of tasks are (default: beside data.train)"
     )
+    for split in ("train", "valid", "test"):
+        parser.add_argument(
+            f"--{split}",
+            type=Path,
+            metavar="M",
+            help=f"manifest of audio or of stored features, of one task (default: TASK_{split}.jsonl in DIR)",
+        )
     parser.add_argument(
         "--seeds",
         type=int,
         default=3,
         metavar="N",
-        help="samples of training sentences, and random inits (default: 3)",
+        help="samples of training utterances, and random inits (default: 3)",
     )
     parser.add_argument(
-        "--sentences", type=int, default=100, metavar="N", help="training sentences per seed (default: 100)"
+        "--sentences", type=int, default=100, metavar="N", help="training utterances per seed (default: 100)"
     )
     parser.add_argument(
         "--dev",
         type=int,
-        default=30,
         metavar="N",
-        help="training sentences that choose the layer instead (default: 30)",
+        help="utterances that choose layer and settings (default: 30 of train, or at most 200 of valid)",
     )
     parser.add_argument(
-        "--baseline", default="log_mel", metavar="NAME", help="frontend to compare with (default: log_mel)"
+        "--baseline",
+        nargs="+",
+        default=list(BASELINES),
+        metavar="NAME",
+        help=f"frontends to compare with, beside random-init encoders (default: {' '.join(BASELINES)})",
     )
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint of a run (default: the newest)")
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compute all features anew (they are kept in ~/.cache/hark/features)",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -53,11 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Probe a checkpoint, write the results, print the table."""
+    """Probe a checkpoint, write the results, print the tables."""
     from research.evaluation.probe import probe  # noqa: PLC0415
     from research.evaluation.report import show  # noqa: PLC0415
 
     for name, least in (("seeds", 2), ("sentences", 1), ("dev", 2)):
-        if getattr(args, name) < least:
-            raise HarkError(f"--{name} {getattr(args, name)}: must be at least {least}")
-    show(probe(args))
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise HarkError(f"--{name} {value}: must be at least {least}")
+    show(*probe(args))

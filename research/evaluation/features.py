@@ -1,6 +1,6 @@
 """Frozen features: eval mode, no gradient, fp32, and nothing in the model moves."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -62,15 +62,13 @@ def encode(upstream: Upstream, speech: Speech, layers: Sequence[int] | None = No
 
     with evaluating(upstream):
         frames = represent(forward, speech.audio)
-    return {
-        layer: Features(x, upstream.period, speech.segments) for layer, x in zip(wanted, frames, strict=True)
-    }
+    return {layer: about(speech, x, upstream.period) for layer, x in zip(wanted, frames, strict=True)}
 
 
 def stored(layout: Layout, speech: Speech) -> dict[int, Features]:
     """What `hark extract` stored of every utterance."""
     return {
-        layer: Features([x[place].float() for x in speech.stored], layout.period, speech.segments)
+        layer: about(speech, [x[place].float() for x in speech.stored], layout.period)
         for place, layer in enumerate(layout.layers)
     }
 
@@ -79,7 +77,12 @@ def frontend_features(frontend: Frontend, speech: Speech) -> Features:
     """What a frontend without weights makes of every utterance."""
     with evaluating(frontend):
         (frames,) = represent(lambda audio: [frontend(audio)], speech.audio)
-    return Features(frames, frontend.hop / frontend.sample_rate, speech.segments)
+    return about(speech, frames, frontend.hop / frontend.sample_rate)
+
+
+def about(speech: Speech, frames: list[Tensor], period: float) -> Features:
+    """Give frames with what is known of their utterances; their labels come with the probe that asks."""
+    return Features(frames, period, speech.segments, [""] * len(frames), speech.speakers)
 
 
 def stacked(features: Features, size: int) -> Features:
@@ -100,3 +103,10 @@ def pick(features: Features, rows: Sequence[int]) -> Features:
         if (some := getattr(features, name))
     }
     return replace(features, **kept)
+
+
+def mixed(layers: Mapping[int, Features]) -> Features:
+    """Several layers at once: frames (T, D) of each -> (T, L, D)."""
+    some = next(iter(layers.values()))
+    frames = [torch.stack(found, 1) for found in zip(*(one.frames for one in layers.values()), strict=True)]
+    return replace(some, frames=frames, layers=tuple(layers))

@@ -1,25 +1,30 @@
-"""What is written down of probes: lines of RUN/probes.jsonl, or of CHECKPOINT.probes.jsonl; schema 1.
+"""What is written down of mini probes: lines of RUN/probes.jsonl, or of CHECKPOINT.probes.jsonl; schema 1.
 
 `kind: score` is one metric of one probe on one layer of one representation: the seeds' values on the test and on the
 dev utterances, the mean on the test utterances with its interval, how much speech that took, and the SHA-256 of the
-manifests; `chosen` marks the layer that is best at the headline metric on the dev utterances.
+manifests; `chosen` marks the layer that is best at the headline metric on the dev utterances, `falls` says that lower
+is better, `chosen_settings` what each seed chose on dev, `learned_weights` how much of each layer a weighted sum took.
+`test_reads` counts the commands that have asked these test utterances of this checkpoint, as far as the file knows.
 `kind: comparison` sets the pretrained encoder beside the random-init one, each at its chosen layer.
 A probe that is run again on the same checkpoint replaces its lines.
 """
 
+import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from research import runs
-from research.downstream import Answers
+from research.downstream import Answers, Features
 from research.evaluation.intervals import estimate
 from research.files import write
 
 SCHEMA = 1
-PRETRAINED, RANDOM = "pretrained", "random_init"
+PRETRAINED, RANDOM, WEIGHTED = "pretrained", "random_init", "weighted_sum"
+MEANING = "learned weights, not importance"
 
 Line = dict[str, Any]
 
@@ -29,7 +34,7 @@ class Key(NamedTuple):
 
     probe: str
     representation: str
-    layer: int | None  # None: not of an encoder
+    layer: int | None  # None: not of an encoder, or of several layers
     period: float  # s
 
 
@@ -37,15 +42,22 @@ class Key(NamedTuple):
 class Found:
     """The answers, seed by seed."""
 
+    layers: tuple[int, ...] = ()  # of a weighted sum
     dev: list[Answers] = field(default_factory=list)
     test: list[Answers] = field(default_factory=list)
     train_frames: list[int] = field(default_factory=list)  # per seed
     test_frames: int = 0
 
+    def add(self, answers: tuple[Answers, Answers], train: Features, _: Features, test: Features) -> None:
+        self.dev.append(answers[0])
+        self.test.append(answers[1])
+        self.train_frames.append(sum(map(len, train.frames)))
+        self.test_frames = sum(map(len, test.frames))
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What all results of one command have in common."""
+    """What all results of one task have in common."""
 
     checkpoint: str  # the name of a run, the path of a foreign checkpoint
     step: int | None  # of a run
@@ -53,22 +65,32 @@ class Setting:
     dev: int
     test: int
     seen: int | None  # test utterances that pretraining heard; None: unknown
-    manifests: dict[str, str]  # path -> SHA-256
+    manifests: dict[str, str]  # path -> SHA-256, the test's last
+    task: str = "phones"
+    own_dev: bool = False  # dev has a manifest of its own
+    overlap: dict[str, list[int]] = field(default_factory=dict)  # key -> values of the test: in training, all
+    facts: dict[str, Any] = field(default_factory=dict)  # how the task was split
 
 
-def lines(found: Mapping[Key, Found], setting: Setting) -> list[Line]:
-    """All scores, then the comparisons."""
+def lines(found: Mapping[Key, Found], setting: Setting, falls: Collection[str] = ()) -> list[Line]:
+    """All scores, then the comparisons; of the probes in `falls`, the lowest score is the best."""
     common = {
         "schema": SCHEMA,
         "checkpoint": setting.checkpoint,
         "step": setting.step,
         "manifests": setting.manifests,
+        "task": setting.task,
     }
-    written = [line for key, item in found.items() for line in scores(key, item, setting)]
+    written = [
+        line | {"falls": key.probe in falls}
+        for key, item in found.items()
+        for line in scores(key, item, setting)
+    ]
     probes = list(dict.fromkeys(key.probe for key in found))
     for probe in probes:
+        sign = -1 if probe in falls else 1
         for name in (PRETRAINED, RANDOM):
-            best = max(select(written, probe, name), key=lambda line: sum(line["dev"]))
+            best = max(select(written, probe, name), key=lambda line: sign * sum(line["dev"]))
             for line in select(written, probe, name, headline=False):
                 line["chosen"] = line["layer"] == best["layer"]
     return [common | line for line in written + [comparison(written, probe) for probe in probes]]
@@ -76,17 +98,25 @@ def lines(found: Mapping[Key, Found], setting: Setting) -> list[Line]:
 
 def scores(key: Key, found: Found, setting: Setting) -> list[Line]:
     dev, test = estimate(found.dev), estimate(found.test)
-    sizes = {
+    head: Line = {"kind": "score", **key._asdict(), "chosen": False}
+    tail: Line = {
         "n_seeds": len(found.test),
         "n_train": {"utterances": setting.train, "frames": found.train_frames},
-        "n_dev": {"utterances": setting.dev},
+        "n_dev": {"utterances": setting.dev, "manifest": setting.own_dev},
         "n_test": {
             "utterances": setting.test,
             "frames": found.test_frames,
             "heard_in_pretraining": setting.seen,
+            "in_training": setting.overlap,
         },
+        "split": setting.facts,
     }
-    head = {"kind": "score", **key._asdict(), "chosen": False}
+    if settings := found.test[0].chosen:
+        tail["chosen_settings"] = {name: [each.chosen[name] for each in found.test] for name in settings}
+    if weights := [each.weights for each in found.test if each.weights]:
+        mean = [sum(values) / len(values) for values in zip(*weights, strict=True)]
+        told = {"meaning": MEANING, "layers": list(found.layers), "mean": mean, "values": weights}
+        tail["learned_weights"] = told
     names = list(test)
     return [
         {
@@ -95,7 +125,7 @@ def scores(key: Key, found: Found, setting: Setting) -> list[Line]:
             "headline": name == names[0],
             "dev": dev[name].values,
             **asdict(test[name]),
-            **sizes,
+            **tail,
         }
         for name in names
     ]
@@ -121,16 +151,50 @@ def comparison(written: list[Line], probe: str) -> Line:
     }
     apart = ours["low"] > theirs["high"] or theirs["low"] > ours["high"]
     higher = ours["mean"] > theirs["mean"]
-    verdict = {"disjoint": apart, "pretrained_higher": higher}
-    return {"kind": "comparison", "probe": probe, "metric": ours["metric"], **sides, **verdict}
+    better = ours["mean"] < theirs["mean"] if ours["falls"] else higher
+    verdict = {"disjoint": apart, "pretrained_higher": higher, "pretrained_better": better}
+    head = {"kind": "comparison", "probe": probe, "metric": ours["metric"], "falls": ours["falls"]}
+    return {**head, **sides, **verdict}
 
 
-def store(path: Path, new: list[Line]) -> None:
-    """Replace what `path` says of the same probes of a checkpoint; all of the file changes, or nothing."""
+def store(path: Path, new: list[Line]) -> list[Line]:
+    """Replace what `path` says of the same probes of a checkpoint; all of the file changes, or nothing.
 
-    def key(line: Line) -> tuple[Any, ...]:  # lines of a run were once without its name
-        return line.get("checkpoint", new[0]["checkpoint"]), line["step"], line["probe"]
+    Gives the lines with how often their test utterances have been asked.
+    """
 
-    done = {key(line) for line in new}
-    kept = [line for line in runs.read_jsonl(path) if key(line) not in done]
-    write(path, "".join(json.dumps(line) + "\n" for line in kept + new))
+    def of(line: Line) -> tuple[Any, ...]:  # lines of a run were once without its name
+        return line.get("checkpoint", new[0]["checkpoint"]), line["step"]
+
+    done = {(*of(line), line["probe"]) for line in new}
+    with alone(path):
+        old = list(runs.read_jsonl(path))
+        counts = reads([line for line in old if of(line) == of(new[0])])
+        test = asked(new[0])
+        counts[test] = counts.get(test, 0) + 1
+        new = [line | {"test_reads": counts[test], "reads": counts} for line in new]
+        kept = [line for line in old if (*of(line), line["probe"]) not in done]
+        write(path, "".join(json.dumps(line) + "\n" for line in kept + new))
+    return new
+
+
+def reads(old: list[Line]) -> dict[str, int]:
+    """SHA-256 of a test manifest -> commands that asked it; lines that were written before this was counted are one."""
+    counts: dict[str, int] = {}
+    for line in old:
+        for test, count in line.get("reads", {asked(line): 1}).items():
+            counts[test] = max(count, counts.get(test, 0))
+    return counts
+
+
+def asked(line: Line) -> str:
+    """SHA-256 of its test manifest, which is the last."""
+    return next(reversed(line["manifests"].values()), "")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process writes to a file: jobs may probe several steps of a run at once."""
+    with open(path.with_name(f"{path.name}.lock"), "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield

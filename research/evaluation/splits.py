@@ -1,6 +1,7 @@
-"""Which utterances teach a probe, which choose the layer, which test: and that no two of these share any."""
+"""Which utterances teach a probe, which choose, which test: and that no two of these share any."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from research.errors import HarkError
 
 @dataclass(frozen=True)
 class Draw:
-    """Rows of the training manifest."""
+    """Rows of manifests. No seed learns from what is in `dev`."""
 
     train: list[list[int]]  # per seed
-    dev: list[int]  # nothing learns from them, under any seed
+    dev: list[int]  # of the training manifest, unless dev has one of its own
 
 
 def draw(size: int, sentences: int, dev: int, seeds: int) -> Draw:
@@ -25,14 +26,30 @@ def draw(size: int, sentences: int, dev: int, seeds: int) -> Draw:
     At most a fifth goes to dev, and at most 80% of the others to a seed, so that seeds differ.
     """
     held = list(range(0, size, max(5, size // dev)))[:dev]
-    pool = torch.tensor(sorted(set(range(size)) - set(held)))
-    count = min(sentences, int(0.8 * len(pool)))
-    if count < 1 or len(held) < 2:
-        raise HarkError(f"{size} training utterances are too few for a probe: give at least 6")
+    return Draw(samples(sorted(set(range(size)) - set(held)), sentences, seeds), several(held, size))
+
+
+def draw_beside(size: int, others: int, sentences: int, dev: int, seeds: int) -> Draw:
+    """As `draw`, where dev has a manifest of its own, of `others` rows."""
+    held = list(range(0, others, -(-others // dev)))
+    return Draw(samples(range(size), sentences, seeds), several(held, others))
+
+
+def samples(rows: Sequence[int], count: int, seeds: int) -> list[list[int]]:
+    """Draw `count` rows for every seed; more seeds change no earlier one."""
+    pool, count = torch.tensor(rows), min(count, int(0.8 * len(rows)))
+    if count < 1:
+        raise HarkError(f"{len(rows)} training utterances are too few for a probe: give at least 6")
     orders = [
         torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed)) for seed in range(seeds)
     ]
-    return Draw([sorted(pool[order[:count]].tolist()) for order in orders], held)
+    return [sorted(pool[order[:count]].tolist()) for order in orders]
+
+
+def several(held: list[int], size: int) -> list[int]:
+    if len(held) < 2:
+        raise HarkError(f"{size} utterances are too few for a probe to choose from: give at least 6")
+    return held
 
 
 def shared(some: Manifest, others: Manifest) -> list[str]:
@@ -52,23 +69,10 @@ def shared(some: Manifest, others: Manifest) -> list[str]:
     return found
 
 
-def manifests(train: Path | None, test: Path | None, data: Data) -> tuple[Manifest, Manifest]:
-    """Load the labelled manifests; without a path, those that `hark prepare` put beside the training data.
-
-    HarkError: there is none, or an utterance of the test is in the training manifest too.
-    """
-    beside = Path(data.train[0] if data.train else "unknown").parent
-    paths = {"train": train or beside / "phones_train.jsonl", "test": test or beside / "phones_test.jsonl"}
-    for split, path in paths.items():
-        if not path.exists():
-            raise HarkError(f"{path}: no such manifest; name one that has phones with --{split}")
-    learn, ask = load([paths["train"]], data), load([paths["test"]], data)
-    if leaked := shared(ask, learn):
-        first = f"the first is '{leaked[0]}'"
-        raise HarkError(
-            f"{paths['test']}: {len(leaked)} utterances are in {paths['train']} too, {first}; leave them out"
-        )
-    return learn, ask
+def values(manifest: Manifest, key: str) -> list[str]:
+    """What lines say under a key, "" where nothing: (U,)."""
+    found = (manifest.extra(i).get(key) for i in range(len(manifest)))  # noqa: S610  not Django's
+    return ["" if value is None else str(value) for value in found]
 
 
 def seen(test: Manifest, data: Data) -> int | None:
