@@ -263,9 +263,6 @@ def test_only_what_changed_is_read_again(folder, cache, monkeypatch):
     assert len(again) == 3
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0, reason="a folder that nobody can write to is another thing without root"
-)
 def test_no_cache_folder_is_no_failure(folder, tmp_path, monkeypatch, caplog):
     folder.run()
     (tmp_path / "file").touch()
