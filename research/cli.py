@@ -55,6 +55,10 @@ COMMANDS = {
         "set configurations side by side, over seeds: gains, intervals, costs",
         "research.analysis.compare_command",
     ),
+    "report": Command(
+        "write what a sweep found as one page: verdicts, curves, costs, what is wrong, how to do it again",
+        "research.analysis.report_command",
+    ),
     "sync": Command("upload to W&B what is only on the disk", "research.launch.sync_command"),
     "list": Command("name the plugins and recipes", "research.listing.listing_command", "list", recipes=True),
     "show": Command(
