@@ -1,20 +1,20 @@
-"""Methods side by side, over seeds: what each learnt of its own task, what a probe finds beyond a random encoder, the cost.
+"""Configurations side by side, over seeds: what each learnt of its own task, what a probe finds beyond a random encoder, the cost.
 
-Runs that differ in `run.seed` only are one configuration. Of a run count its last validation and the newest step that
-was probed, each representation on the layer that the dev utterances chose.
+Of a run count its last validation and the newest step that was probed, each representation on the layer that the dev
+utterances chose.
 """
 
-import hashlib
-import json
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from research import runs
+from research.analysis.design import design
+from research.analysis.labels import level as configured
+from research.analysis.left_out import named
+from research.analysis.paired import paired
+from research.analysis.verdict import judge
 from research.errors import HarkError, nearest
 from research.evaluation.records import PRETRAINED, RANDOM
 
@@ -25,133 +25,131 @@ OWN = {  # what a method is good at -> what a predictor scores that has not look
     "mse": "target_var",
     "cer": "blank_cer",
 }
+SIDES = (PRETRAINED, RANDOM, "gain")
+UNASKED = "not probed"
 COVERS = (
     "Gains are over the same encoder with random weights, on the same utterances, by seed; 95% intervals (Student's t over "
-    "the seeds) cover pretraining, its random start and the probe's, but not the choice of test utterances."
+    "the seeds, from 20 on a bootstrap) cover pretraining, its random start and the probe's, but not the choice of test "
+    "utterances. Verdicts are corrected by Holm over the rows; those that lack seeds say how many would show the gain that "
+    "is seen 4 times in 5."
 )
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A mean over seeds with its confidence interval, which one seed does not have."""
+def compare(frame: pd.DataFrame, probe: str = "phone_frames", level: float = 0.95) -> pd.DataFrame:
+    """One row per configuration of a frame of `frame.runs`: the best gain first, what was not probed last.
 
-    value: float
-    reach: float
-
-    @classmethod
-    def of(cls, values: pd.Series, level: float = 0.95) -> "Mean":
-        from scipy.stats import t  # noqa: PLC0415  slow to import
-
-        count = len(values)
-        spread = float(values.std()) / count**0.5 if count > 1 else float("nan")
-        return cls(float(values.mean()), spread * float(t.ppf(0.5 + level / 2, count - 1)))
-
-    @property
-    def known(self) -> bool:
-        return not math.isnan(self.value)
-
-    @property
-    def verdict(self) -> str:
-        """What it says of a difference."""
-        if math.isnan(self.reach):
-            return "one seed"
-        if abs(self.value) <= self.reach:
-            return "no difference shown"
-        return "better" if self.value > 0 else "worse"
-
-    def __format__(self, spec: str) -> str:
-        if math.isnan(self.reach):
-            return format(self.value, spec)
-        low, high = self.value - self.reach, self.value + self.reach
-        return f"{self.value:{spec}} [{low:{spec}}, {high:{spec}}]"
-
-
-def scores(folder: Path, probe: str, names: Collection[str] | None = None) -> pd.DataFrame:
-    """One row per run of a folder of runs (of these names, if given), whether it was probed or not.
-
-    HarkError: there is no run.
+    name, seeds (finished runs), metric (its own), then means over seeds, each with NAME_low and NAME_high: own, trivial,
+    pretrained, random_init, baseline (of the probe), audio_h, device_h; then gain with low, high, p_holm, needed,
+    better and verdict (see verdict.py), and left_out: runs without a part in it.
+    HarkError: other probes were run, but not this one.
     """
-    found = sorted(path.parent for path in folder.glob("*/config.yaml"))
-    rows = [row(run, probe) for run in found if names is None or run.name in names]
-    if not rows:
-        raise HarkError(f"{folder}: no run is here; train one, or name another folder or a sweep")
-    return pd.DataFrame(rows)
+    runs, factors = laid_out(frame, probe)
+    groups = runs.groupby(factors, sort=False) if factors else [((), runs)]
+    names = {key: title(runs, group, dict(zip(factors, key, strict=True))) for key, group in groups}
+    rows = [
+        {"name": names[key], "left_out": left_out(group)} | means(group, probe, level)
+        for key, group in groups
+    ]
+    gains = [group.loc[group["told"] == "", f"probe/{probe}/gain"].to_numpy(float) for _, group in groups]
+    judged = judge([paired(each, level) for each in gains], 1, level)
+    judged = judged.rename(columns={"seeds": "probed", "difference": "gain"})
+    judged["verdict"] = judged["verdict"].where(judged["probed"] > 0, UNASKED)
+    table = pd.DataFrame(rows).join(judged)
+    return table.sort_values("gain", ascending=False, na_position="last", ignore_index=True)
 
 
-def found_in(what: str, folder: Path) -> tuple[Path, Collection[str] | None]:
-    """Give the folder of runs that a word means, and the names of a sweep's; HarkError when there is neither."""
-    listed = folder / "sweeps" / what / "sweep.json"
-    if listed.exists():
-        return folder, json.loads(listed.read_text())["cells"].keys()
-    if Path(what).is_dir():
-        return Path(what), None
-    known = [path.parent.name for path in folder.glob("sweeps/*/sweep.json")]
-    raise HarkError(f"{what}: is no sweep of {folder}{nearest(what, known)}, and no folder of runs")
+def laid_out(frame: pd.DataFrame, probe: str) -> tuple[pd.DataFrame, list[str]]:
+    """Give the runs with what is told of those that do not count, and the factors that part them."""
+    asked = {column.split("/")[1] for column in map(str, frame) if column.startswith("probe/")}
+    if asked and probe not in asked:
+        raise HarkError(
+            f"--probe {probe}: no run was asked this{nearest(probe, asked)}; there is {', '.join(asked)}"
+        )
+    column = f"probe/{probe}/gain"
+    found = design(frame if column in frame else frame.assign(**{column: math.nan}), column)
+    told = found.runs["told"].replace(f"without a finite {column}", UNASKED)
+    return found.runs.assign(told=told), found.factors
 
 
-def row(run: Path, probe: str) -> dict[str, Any]:
-    """What one run came to; what is not known is missing."""
-    cfg = runs.load_config(run)
-    same = runs.identity(cfg)
-    del same["run"]["name"], same["run"]["seed"]
-    key = hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()
-    values: dict[str, Any] = {"run": run.name, "name": cfg.run.name, "key": key, "seed": cfg.run.seed}
-    values |= {"steps": cfg.train.steps, "done": runs.finished(run)}
-    valid = [line for line in runs.read_jsonl(run / "metrics.jsonl") if line["split"] == "valid"]
-    for own, trivial in OWN.items():
-        if valid and own in valid[-1] and trivial in valid[-1]:
-            values |= {"metric": own, "own": valid[-1][own], "trivial": valid[-1][trivial]}
-            break
-    if (run / "cost.json").exists():
-        cost = json.loads((run / "cost.json").read_text())
-        values |= {"minutes": 60 * cost["device_h"], "audio_h": cost["audio_h"]}
-    return values | probed(run, probe)
+def title(runs: pd.DataFrame, group: pd.DataFrame, values: dict[str, Any]) -> str:
+    """Name a configuration as its runs are named, and by its factors where others have that name."""
+    name = str(group["name"].iloc[0])
+    alone = (runs["name"] == name).sum() == len(group)
+    return name if alone else f"{name}: {configured(values)}"
 
 
-def probed(run: Path, probe: str) -> dict[str, float]:
-    """Headline of a probe: of the pretrained encoder, of random ones, and of the baseline at the encoder's rate."""
-    lines = [line for line in runs.read_jsonl(run / "probes.jsonl") if line["kind"] == "score"]
-    lines = [line for line in lines if line["probe"] == probe and line["headline"]]
-    lines = [line for line in lines if line["step"] == max(other["step"] for other in lines)]
-    found = {line["representation"]: line for line in lines if line["chosen"]}
-    if not {PRETRAINED, RANDOM} <= found.keys():
-        return {}
-    ours, random = found[PRETRAINED], found[RANDOM]
-    values = {"score": ours["mean"], "random": random["mean"], "gain": ours["mean"] - random["mean"]}
-    levels = [line["mean"] for line in lines if line["layer"] is None and line["period"] == ours["period"]]
-    return values | {"baseline": levels[0] if levels else math.nan}
-
-
-def cells(line: pd.Series) -> list[str]:
-    """One row of the table, as it is printed."""
-    own = f"{line['own']:.3f} {line['metric']}" if line["metric"] else ""
-    trivial, baseline = (f"{line[c].value:.3f}" if line[c].known else "" for c in ("trivial", "baseline"))
-    score, gain = (f"{line[c]:.3f}" if line[c].known else "" for c in ("score", "gain"))
-    random = f"{line['random'].value:.3f}" if line["random"].known else ""
-    seeds = f"{line['seeds']}, {line['unfinished']} unfinished" if line["unfinished"] else str(line["seeds"])
-    cost = [f"{line['audio_h'].value:.1f}", f"{line['minutes'].value:.1f}"]
-    verdict = line["gain"].verdict if line["gain"].known else "not probed"
-    return [line["name"], seeds, own, trivial, score, random, gain, verdict, baseline, *cost]
-
-
-def compare(found: pd.DataFrame) -> pd.DataFrame:
-    """One row per configuration: means over seeds, the best gain first, what was not probed last."""
-    return pd.DataFrame([summary(group) for _, group in found.groupby("key", sort=False)]).sort_values(
-        "gain", key=lambda gains: gains.map(lambda gain: -gain.value if gain.known else math.inf)
+def left_out(group: pd.DataFrame) -> str:
+    """Say which runs have no part in the gain; where none was probed, the verdict says that."""
+    told = group["told"] if (group["told"] == "").any() else group["told"].replace(UNASKED, "")
+    return "; ".join(
+        f"{len(names)} {why} ({named(names)})" for why, names in group["run"].groupby(told) if why
     )
 
 
-def summary(group: pd.DataFrame) -> dict[str, Any]:
-    """Runs of one configuration as one row; only finished ones are averaged, and how many there are is told."""
-    columns = ("own", "trivial", "score", "random", "baseline", "gain", "minutes", "audio_h")
-    group = group.reindex(columns=[*group.columns, *(c for c in ("metric", *columns) if c not in group)])
-    done = group[group["done"]]
-    first = group.iloc[0]
-    told = {
-        "name": first["name"],
-        "seeds": len(done),
-        "unfinished": len(group) - len(done),
-        "steps": first["steps"],
+def means(group: pd.DataFrame, probe: str, level: float) -> dict[str, Any]:
+    """Means over the finished runs of one configuration, of the probe over those that count, with intervals.
+
+    NaN where one of them has no number: a mean over the others would be of other seeds.
+    """
+    done, probed = group[group["state"] == "done"], group[group["told"] == ""]
+    own, trivial = next(
+        (pair for pair in OWN.items() if all(known(done, f"valid/{x}") for x in pair)), ("", "")
+    )
+    score = f"probe/{probe}/"
+    beside = [x.removeprefix(score) for x in map(str, probed) if x.startswith(score) and known(probed, x)]
+    sources = {
+        "own": (done, f"valid/{own}"),
+        "trivial": (done, f"valid/{trivial}"),
+        PRETRAINED: (probed, score + PRETRAINED),
+        RANDOM: (probed, score + RANDOM),
+        "baseline": (probed, score + next((x for x in beside if x not in SIDES), "")),
+        "audio_h": (done, "audio_h"),
+        "device_h": (done, "device_h"),
     }
-    told["metric"] = first["metric"] if isinstance(first["metric"], str) else ""
-    return told | {column: Mean.of(done[column].dropna()) for column in columns}
+    found: dict[str, Any] = {"seeds": len(done), "metric": own}
+    for name, (runs, column) in sources.items():
+        mean = paired(runs[column].to_numpy(float) if column in runs else np.empty(0), level)
+        found |= {name: mean.difference, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return found
+
+
+def known(runs: pd.DataFrame, column: str) -> bool:
+    return column in runs and bool(runs[column].notna().any())
+
+
+def cells(line: "pd.Series[Any]") -> list[str]:
+    """One row of the table, as it is printed."""
+    own = f"{between(line, 'own', 'own_')} {line['metric']}".strip()
+    score, gain = between(line, PRETRAINED, f"{PRETRAINED}_"), between(line, "gain", "")
+    trivial, random, baseline = (number(line[column]) for column in ("trivial", RANDOM, "baseline"))
+    cost = (number(line["audio_h"], 1), number(60 * line["device_h"], 1))
+    return [
+        line["name"],
+        str(line["seeds"]),
+        own,
+        trivial,
+        score,
+        random,
+        gain,
+        line["verdict"],
+        baseline,
+        *cost,
+    ]
+
+
+def between(line: "pd.Series[Any]", name: str, ends: str) -> str:
+    """A mean and its interval, when it has one."""
+    low, high = number(line[f"{ends}low"]), number(line[f"{ends}high"])
+    return number(line[name]) + (f" [{low}, {high}]" if low else "")
+
+
+def number(value: float, digits: int = 3) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """What is told below the table: whom it leaves out, and what its intervals cover."""
+    short = table[table["left_out"] != ""]
+    return [f"{name}: without {why}" for name, why in zip(short["name"], short["left_out"], strict=True)] + [
+        COVERS
+    ]

@@ -20,7 +20,11 @@ HEADINGS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="SWEEP|FOLDER", help="a sweep by name, or a folder of runs")
+    parser.add_argument(
+        "what",
+        metavar="SOURCE",
+        help="a sweep by name, a folder of runs, a packed file or wandb:ENTITY/PROJECT",
+    )
     parser.add_argument("--probe", default="phone_frames", metavar="NAME", help="default: phone_frames")
     parser.add_argument(
         "--folder", default="runs", type=Path, metavar="DIR", help="where the sweep's runs are"
@@ -34,16 +38,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from research import registry  # noqa: PLC0415
-    from research.analysis import compare  # noqa: PLC0415
+    from research.analysis import compare, frame  # noqa: PLC0415
 
-    registry.load_plugins()
-    folder, names = compare.found_in(args.what, args.folder)
-    found = compare.scores(folder, args.probe, names)
+    table = compare.compare(frame.runs(args.what, args.folder), args.probe)
     grid = Table(*HEADINGS, box=MARKDOWN if args.markdown else SIMPLE)
-    for _, line in compare.compare(found).iterrows():
+    for _, line in table.iterrows():
         grid.add_row(*compare.cells(line))
     console = Console(width=200 if args.markdown else None)
     console.print(grid)
-    console.print(compare.COVERS, soft_wrap=True)
+    for note in compare.notes(table):
+        console.print(note, soft_wrap=True, highlight=False)
     return 0
