@@ -38,7 +38,7 @@ def demo() -> int:
     run = runs.folder(composed.config)
     parser = ArgumentParser()
     command.add_arguments(parser)
-    command.run(parser.parse_args([str(run), "--seeds", "5"]))
+    command.run(parser.parse_args([str(run), "--probe", "phone_frames", "pnmi", "--seeds", "5"]))
     print(f"picture: {overview(run, run / 'overview.png')}")
     return 0
 

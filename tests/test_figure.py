@@ -9,13 +9,23 @@ from matplotlib.image import imread
 from research.analysis import figure
 from research.analysis.runs import metrics, probes
 from research.errors import HarkError
-from research.evaluation.records import PRETRAINED, RANDOM
+from research.evaluation.records import PRETRAINED, RANDOM, WEIGHTED
 
 
-def line(representation, layer, mean, probe="phone_frames", metric="accuracy", *, step=100, headline=True):
+def line(
+    representation,
+    layer,
+    mean,
+    probe="phone_frames",
+    metric="accuracy",
+    *,
+    step=100,
+    headline=True,
+    period=0.08,
+):
     return {
         "schema": 1, "kind": "score", "step": step, "probe": probe, "metric": metric, "headline": headline,
-        "representation": representation, "layer": layer, "period": 0.01 if layer is None else 0.08,
+        "representation": representation, "layer": layer, "period": period,
         "mean": mean, "low": mean - 0.02, "high": mean + 0.01,
     }  # fmt: skip
 
@@ -37,6 +47,8 @@ def run(tmp_path):
     for name, metric in (("phone_frames", "accuracy"), ("pnmi", "pnmi")):
         found += [
             line("log_mel", None, 0.4, name, metric),
+            line("log_mel", None, 0.2, name, metric, period=0.01),
+            line(WEIGHTED, None, 0.65, name, metric),
             line("log_mel", None, 0.1, name, "other", headline=False),
         ]
         found += [line(PRETRAINED, k, 0.5 + k / 10, name, metric) for k in (1, 0, 2)]
@@ -67,7 +79,7 @@ def test_layers_are_drawn_in_order_with_their_intervals(run):
     heights = [height for segment in bars.get_segments() for height in segment[:, 1]]
     assert heights == pytest.approx([0.48, 0.51, 0.58, 0.61, 0.68, 0.71])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert sorted(labels) == ["log_mel, 10 ms", "pretrained encoder", "random-init encoder"]
+    assert sorted(labels) == ["log_mel, 80 ms", "pretrained encoder", "random-init encoder", "weighted sum"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("layer", "pnmi")
 
 

@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from research.analysis.runs import metrics, probes
-from research.evaluation.records import PRETRAINED, RANDOM
+from research.evaluation.records import PRETRAINED, RANDOM, WEIGHTED
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe and Ito's safe colours
 CURVES = {  # axis label -> metrics that it shows
@@ -57,7 +57,7 @@ def draw_curves(axes: Axes, logged: pd.DataFrame, label: str, names: dict[str, s
 
 
 def draw_layers(axes: Axes, found: pd.DataFrame) -> None:
-    """One probe's headline by layer, with its intervals; what has no layers is a level."""
+    """One probe's headline by layer, with its intervals; baselines, and weighted sums of layers, are levels."""
     scores = found[(found["kind"] == "score") & (found["headline"] == True)]  # noqa: E712  the column holds NaN too
     sides = (
         (PRETRAINED, BLUE, "o-", -0.06),
@@ -70,7 +70,13 @@ def draw_layers(axes: Axes, found: pd.DataFrame) -> None:
         axes.errorbar(
             mine["layer"] + aside, mine["mean"], bars, fmt=style, color=color, capsize=3, label=label
         )
-    levels = scores[scores["layer"].isna()]
+    for name, (_, color, _, _) in zip((WEIGHTED, f"{RANDOM}_{WEIGHTED}"), sides, strict=True):
+        for mean in scores[scores["representation"] == name]["mean"]:
+            axes.axhline(mean, color=color, ls=(0, (1, 3)), label=name.replace("_", " "))
+    levels = scores[scores["layer"].isna() & ~scores["representation"].str.endswith(WEIGHTED)]
+    levels = levels.sort_values("period").drop_duplicates(
+        "representation", keep="last"
+    )  # at the encoder's rate
     for (_, line), color, style in zip(levels.iterrows(), (GREEN, PURPLE), ("-.", ":"), strict=False):
         axes.axhspan(line["low"], line["high"], color=color, alpha=0.15, lw=0)
         label = f"{line['representation']}, {line['period'] * 1e3:g} ms"

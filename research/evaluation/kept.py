@@ -5,19 +5,19 @@ them, the layers, every sample of the audio, in its order, and the kind of devic
 """
 
 import hashlib
-import inspect
 import logging
 import os
 import pickle
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-import research
 from research.contracts import Frontend
 from research.data.cached import cached, keep
 from research.downstream import Features
@@ -26,7 +26,6 @@ from research.evaluation.speech import Speech
 from research.model import Upstream
 
 LIMIT = 4_000_000_000  # bytes of all files
-PARTS = ("nn/*.py", "contracts.py", "model.py", "evaluation/features.py")  # of the code
 
 log = logging.getLogger(__name__)
 Frames = list[list[Tensor]]  # per layer, per utterance (T, D)
@@ -113,19 +112,39 @@ def name_of(module: nn.Module, layers: Sequence[int], speech: Speech, device: st
     found = hashlib.sha256(f"{torch.__version__} {device} {features.BATCH} {list(layers)}".encode())
     for part in module.modules():
         found.update(f"{type(part).__qualname__} {getattr(part, 'cfg', None)}".encode())
-        found.update(code(Path(inspect.getfile(type(part)))))
+    classes = {cls for part in module.modules() for cls in type(part).__mro__}
+    for file in code({cls.__module__ for cls in classes} | {features.__name__}):
+        found.update(sha256(file))
     for name, value in module.state_dict().items():
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    for pattern in PARTS:
-        for path in sorted(Path(research.__file__).parent.glob(pattern)):
-            found.update(code(path))
+        found.update(raw(value))
     for x in speech.audio:
         found.update(len(x).to_bytes(8))
-        found.update(x.contiguous().view(torch.uint8).numpy().data)
+        found.update(raw(x))
     return found.hexdigest()
 
 
+def raw(x: Tensor) -> memoryview:
+    return x.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+
+
+def code(modules: Iterable[str]) -> list[Path]:
+    """Files of some modules, and of those of ours that they take functions and classes from; torch has a version."""
+    todo, found = list(modules), dict[str, Path]()
+    while todo:
+        name = todo.pop()
+        values = vars(sys.modules[name]) if name in sys.modules else {}
+        if name in found or name.startswith("torch.") or not values.get("__file__"):
+            continue
+        found[name] = Path(values["__file__"])
+        used = {
+            value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
+            for value in values.values()
+        }
+        todo += [each for each in used if each.startswith("research.")]
+    return [found[name] for name in sorted(found)]
+
+
 @cache
-def code(path: Path) -> bytes:
+def sha256(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
