@@ -1,12 +1,20 @@
-# make demo | test | lint | bench | bench-peers | docs | matrix | slurm-up | slurm-down. Everything is installed into .venv; nothing
-# else on the machine changes, but that root's test and slurm-up install Debian's SLURM.
+# make demo | notebooks | test | lint | bench | bench-peers | docs | matrix | slurm-up | slurm-down. Everything is installed
+# into .venv; nothing else on the machine changes, but that root's test and slurm-up install Debian's SLURM.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test lint bench bench-peers docs matrix slurm-up slurm-down install
+.PHONY: demo notebooks test lint bench bench-peers docs matrix slurm-up slurm-down install
 demo: $(STAMP)
 	$(BIN)/python -m research.demo
+
+# JupyterLab, on this machine only; the kernel of the notebooks is that of .venv.
+notebooks: $(BIN)/jupyter-lab
+	cd notebooks && ../$(BIN)/jupyter lab --ip 127.0.0.1
+
+$(BIN)/jupyter-lab: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	touch $@
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile tests

@@ -25,7 +25,7 @@ PHONES = "phones_test.jsonl"
 def speech_of(opened: Opened, count: int = 20, manifest: str | Path | None = None) -> Speech:
     """Read utterances with phone times, evenly chosen: of `manifest`, or of phones_test.jsonl beside the run's data.
 
-    HarkError: there is none.
+    HarkError: there is none; a line has no phones.
     """
     data = opened.config.data
     if manifest is None:
@@ -33,7 +33,10 @@ def speech_of(opened: Opened, count: int = 20, manifest: str | Path | None = Non
         manifest = manifest_of(opened.path, beside / PHONES)
     found = load([manifest], data)
     rows = np.linspace(0, len(found) - 1, min(count, len(found))).astype(int).tolist()
-    return decode(found, rows, data.sample_rate)
+    speech = Speech(labels={"": []})  # phones are asked for
+    for row in rows:
+        decode(found, row, data.sample_rate, speech)
+    return speech
 
 
 def states(opened: Opened, speech: Speech) -> dict[int, Features]:
