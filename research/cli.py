@@ -21,7 +21,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("pretrain, or resume, one run", "research.training.train_command", recipes=True),
+    "train": Command("pretrain, or resume, one run", "research.launch.train_command", recipes=True),
     "prepare": Command(
         "make manifests: real speech, noise, synthetic speech, your own", "research.data.corpora.command"
     ),

@@ -187,6 +187,26 @@ class Log:
     artifact: bool = volatile(False)  # give W&B the final checkpoint too
 
 
+class Where(Enum):
+    loop = "loop"  # between two steps, in the process that trains
+    job = "job"  # beside the training: a job of `cluster` for each step
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """Probes on the way: `hark probe RUN --step N` for every such step. They decide nothing that is trained."""
+
+    every: int = 0  # steps between them; 0: never
+    probes: list[str] = field(default_factory=lambda: ["phone_frames"])
+    seeds: int = 2  # random inits, and samples of training sentences
+    sentences: int = 50  # training sentences per seed
+    words: str = ""  # more words of `hark probe`: "--dev 20"
+    where: Where = Where.loop
+
+    def due(self, step: int) -> bool:
+        return self.every > 0 and step > 0 and step % self.every == 0
+
+
 class Scheduler(Enum):
     local = "local"  # this machine: a process of ours starts one job after another
     slurm = "slurm"
@@ -255,6 +275,7 @@ class Config(Training):
     quantizer: Quantizer.Config = MISSING
     masking: Masking.Config = MISSING
     health: Health = deciding(Health, Health.acts)
+    watch: Watch = volatile(Watch)
     init: Any = None  # a path, or a list of paths and mappings: first weights; see research/interop/origin.py
 
 

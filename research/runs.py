@@ -5,11 +5,14 @@ runs/<name>-<signature>/
   overrides.yaml    what was typed
   code.json         commit, and the diff of the working tree against it
   metrics.jsonl     one object per logged step, schema 1: {"schema", "step", "split", "time", metric: number}
-                    split: train, valid, or health (measures of the panel; see research/training/health/look.py)
+                    split: train, valid, health (measures of the panel; see research/training/health/look.py), or
+                    probe (on the way, see Watch in research/config.py; jobs may add them behind later steps):
+                    PROBE/{pretrained, random_init, gain}, and the seconds that it took
   alarms.jsonl      alarms: on, off, rolled back; see research/training/health/record.py
   health.pt         the panel: utterances that health is measured on, and its layers' grams at step 0
   checkpoints/      step_N/
-  probes.jsonl      one object per probe result
+  probes.jsonl      one object per probe result, of any number of steps
+  watch/            orders and logs of jobs that probe it on its way, when no sweep has them
   jobs.jsonl        what became of its jobs, one object per event; see research/launch/sweep/ledger.py
   done.json         there once the last step is done and saved: {"steps", "time"}
   data.json         utterances, hours, what was left out and why, how many were heard so far or could not be read

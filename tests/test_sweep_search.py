@@ -12,11 +12,11 @@ from research.errors import HarkError
 from research.launch.sweep import ledger
 from research.launch.sweep.job import perform
 from research.launch.sweep.order import Order
+from research.launch.sweep.prune import FIRST, Pruner, pruner, tell_jobs
 from research.launch.sweep.recipe import Direction, Prune, Recipe, Sampler, Search
 from research.launch.sweep.score import fate, series
 from research.launch.sweep.search import Trials, folder_of
 from research.launch.sweep.space import distribution, points, space
-from research.launch.sweep.watch import FIRST, Watch, tell_jobs, watch
 from tests.runs import TINY
 
 RATE = {"optimizer.lr": "tag(log,interval(1e-4,1e-2))", "quantizer.codes": "64,128"}
@@ -263,6 +263,29 @@ def test_a_probe_is_waited_for(tmp_path):
     assert (found.value, value) == ("scored", 0.4)
 
 
+def test_a_probe_on_the_way_is_no_result(tmp_path):
+    run = tmp_path / "run"
+    finish(run, 1.0)
+    line = {
+        "kind": "score",
+        "probe": "pnmi",
+        "representation": "pretrained",
+        "headline": True,
+        "chosen": True,
+    }
+    lines = [line | {"step": 5, "mean": 0.9}]
+    (run / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    assert fate(run, "probe/pnmi", 2)[0].value == "open"
+    lines.append(line | {"step": 10, "mean": 0.4})
+    (run / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    assert fate(run, "probe/pnmi", 2)[1] == 0.4
+    facts = {"scheduler": "local", "sweep": "s", "code": "", "batch": "b", "order": "b-0.json"}
+    ledger.note(run, "queued", job="", kind="probe", **facts)
+    assert fate(run, "probe/pnmi", 2)[0].value == "open"
+    ledger.note(run, "ended", job="1", kind="probe", outcome="done", step=10, error="", again=False)
+    assert fate(run, "probe/pnmi", 2)[1] == 0.4
+
+
 def test_axes_keep_their_order_and_scale():
     rate = distribution("optimizer.lr", "tag(log,interval(1e-4,1e-2))")
     assert (rate.low, rate.high, rate.log) == (1e-4, 1e-2, True)
@@ -304,21 +327,21 @@ def test_a_run_is_pruned_when_it_is_worse_than_most_were(tmp_path, count, warmup
     names = others(tmp_path, count, 4.0, 2.0, 1.0)
     tell_jobs(tmp_path, Search("valid/loss", prune=Prune.median, warmup=warmup), [*names, "own", "not-begun"])
     measure(tmp_path / "own", *own[:-1])
-    asked = watch(tmp_path, tmp_path / "own")
+    asked = pruner(tmp_path, tmp_path / "own")
     assert asked(10 * len(own), {"loss": own[-1]}) is stops
 
 
 def test_a_run_is_compared_in_the_direction_of_the_search(tmp_path):
     names = others(tmp_path, FIRST, 4.0)
     tell_jobs(tmp_path, Search("valid/loss", Direction.maximize, prune=Prune.median), names)
-    assert Watch(tmp_path, tmp_path / "own")(10, {"loss": 3.0})
-    assert not Watch(tmp_path, tmp_path / "own")(10, {"loss": 5.0})
+    assert Pruner(tmp_path, tmp_path / "own")(10, {"loss": 3.0})
+    assert not Pruner(tmp_path, tmp_path / "own")(10, {"loss": 5.0})
 
 
 def test_nobody_watches_without_need(tmp_path):
-    assert watch(tmp_path, tmp_path / "own") is None
+    assert pruner(tmp_path, tmp_path / "own") is None
     tell_jobs(tmp_path, Search("valid/loss"), [])
-    assert watch(tmp_path, tmp_path / "own") is None
+    assert pruner(tmp_path, tmp_path / "own") is None
 
 
 def test_a_bad_run_is_stopped_with_a_checkpoint_and_its_trial_is_pruned(speech, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ class Checkpoints:
             folder.parent, alone, NativeLocalFileSystem(), files, files, self.pool, checkpoint_dir=folder
         )
         self.current: int | None = None  # the step that was saved or loaded last
-        self.kept: int | None = None  # a step that is not removed, whatever is newer
+        self.kept: frozenset[int] = frozenset()  # steps that are not removed, whatever is newer
         self.pending: Future[None] | None = None
         if ranks.rank == 0:
             for left in folder.glob("step_*.tmp"):
@@ -159,7 +159,7 @@ class Checkpoints:
                 log.warning("%s; set aside as %s, going back to step %d", reason, aside.name, good)
 
     def write(self, state: State, score: float | None) -> None:
-        """Write, commit, then remove what need not be kept. Runs in the background thread of rank 0."""
+        """Write, commit, then tidy. Runs in the background thread of rank 0."""
         try:
             self.manager.save_checkpoint(
                 state.step,
@@ -171,9 +171,7 @@ class Checkpoints:
                 blocking=True,
             )
             sync(self.folder)
-            for stale in self.manager.get_stale_step_numbers(self.keep_last, self.keep_best or None, None):
-                if stale != self.kept:
-                    self.manager.delete_checkpoint(stale)
+            self.tidy()
         except (OSError, OperationalError) as error:
             shutil.rmtree(self.folder / f"step_{state.step}.tmp", ignore_errors=True)
             free = shutil.disk_usage(self.folder).free / 1e9
@@ -181,6 +179,12 @@ class Checkpoints:
                 f"{self.folder}: the checkpoint of step {state.step} could not be written ({reason_of(error)}; "
                 f"{free:.2f} GB are free); make room, then the same command goes on from the last one"
             ) from error
+
+    def tidy(self) -> None:
+        """Remove what need not be kept."""
+        for stale in self.manager.get_stale_step_numbers(self.keep_last, self.keep_best or None, None):
+            if stale not in self.kept:
+                self.manager.delete_checkpoint(stale)
 
     def write_score(self, step: int, score: float | None) -> None:
         """Before the commit, so that no committed step lacks its score; fairseq2 takes the highest for the best."""

@@ -47,6 +47,11 @@ class Ranks:
         self.gangs.close()
 
 
+def alone() -> Ranks:
+    """Be the only process, on the CPU, whatever the environment tells of."""
+    return Ranks(create_parallel_gangs(FakeGang(torch.device("cpu"))))
+
+
 def start(device: str = "auto") -> Ranks:
     """Join the ranks that the environment tells of (WORLD_SIZE, as torchrun sets it), or be the only one.
 

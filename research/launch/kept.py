@@ -16,6 +16,7 @@ BESIDE = {
     "log",
     "checkpoint",
     "cluster",
+    "watch",
     "schedule",
     "init",
 }  # sections that a step's size does not depend on

@@ -15,6 +15,6 @@ def add_arguments(sub: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from research.compose import compose_config  # noqa: PLC0415
-    from research.training.loop import train  # noqa: PLC0415
+    from research.launch.watch.train import train  # noqa: PLC0415
 
     return train(compose_config(args.overrides))

@@ -4,12 +4,15 @@ What W&B has is read from its own files, or, online, asked of its server; so aft
 next start goes on where it stopped. Offline, records wait until a checkpoint of that step or a later one is on the
 disk: no restart does them again. Online a step goes as soon as the next one is logged; if it is done again after a
 kill, the numbers are the same and the server has them.
+
+Probes on the way may end when later steps are logged: what they found goes with the row that comes next, and is drawn
+over its own `probe/step`. The summary's `probe/steps` says which are there.
 """
 
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import cache
 from itertools import groupby
@@ -24,6 +27,7 @@ from research import runs
 from research.config import Log
 from research.engine.weights import steps
 from research.errors import HarkError, nearest
+from research.training.rows import PROBE, PROBES, probed, row
 from research.training.sent import OFFLINE, ONLINE, Sent, begun, files, mark, sent, synced
 
 MODES = ("offline", "online", "disabled")
@@ -61,6 +65,7 @@ class Follower:
         self.sent: Sent | None = None
         self.metrics: TextIO | None = None
         self.ahead: list[dict[str, Any]] = []  # records that were read and wait for a checkpoint
+        self.late: list[dict[str, Any]] = []  # of probes, that wait for a row
 
     def follow(self, step: float | None = None) -> None:
         """Send what is new up to `step`, or to the newest checkpoint, and what probes found."""
@@ -114,7 +119,7 @@ class Follower:
 
     def reread(self) -> None:
         """Read metrics.jsonl from its beginning the next time; what was sent is not sent again."""
-        self.ahead = []
+        self.ahead, self.late = [], []
         if self.metrics is not None:
             self.metrics.close()
             self.metrics = None
@@ -124,16 +129,35 @@ class Follower:
             self.sent = self.known()
         known, found = self.sent, probed(self.path)
         new = {key: value for key, value in found.items() if known.summary.get(key) != value}
-        ready = [record for record in self.read(step) if record["step"] > known.step]
-        if (ready or new) and self.run is None:
+        ready = sorted(self.read(step), key=itemgetter("step"))
+        self.late += [record for record in ready if record["split"] == PROBE and record["step"] <= known.step]
+        self.late = [record for record in self.late if record["step"] not in known.probes]
+        ready = [record for record in ready if record["step"] > known.step]
+        over = step == inf  # no other rows will come
+        if (ready or new or (self.late and over)) and self.run is None:
             self.start()
         for number, records in groupby(ready, key=itemgetter("step")):
             if number > known.step:  # which the server may just have told
-                self.run.log(row(records), step=number)
-                known.step = number
+                self.log(number, list(records))
+        while self.late and over:
+            self.log(known.step + 1, [])
+        if known.probes != set(known.summary.get(PROBES, ())):
+            new[PROBES] = sorted(known.probes)
         if new:
             self.run.summary.update(new)
             known.summary |= new
+
+    def log(self, number: int, records: list[dict[str, Any]]) -> None:
+        """Log one row; one that no probe is of takes a late one along."""
+        assert self.sent is not None
+        if self.late and not any(record["split"] == PROBE for record in records):
+            records.append(self.late.pop(0))
+        values = row(records)
+        if f"{PROBE}/step" in values:
+            self.run.define_metric(f"{PROBE}/*", step_metric=f"{PROBE}/step")
+            self.sent.probes.add(values[f"{PROBE}/step"])
+        self.run.log(values, step=number)
+        self.sent.step = number
 
     def known(self) -> Sent:
         """What W&B has; online nothing is, while files are here that may not have reached the server: it will tell."""
@@ -179,6 +203,7 @@ class Follower:
         )
         if self.live and self.sent is not None:
             self.sent.step = self.run.starting_step - 1
+            self.sent.probes |= set(self.run.summary.get(PROBES) or ())
 
     def finish(self, step: float, code: int) -> None:
         self.send(step)
@@ -213,7 +238,7 @@ class Follower:
             return
         wanted = [record["step"] for record in runs.read_jsonl(self.path / "metrics.jsonl")]
         wanted = [number for number in wanted if number <= step]
-        if wanted and sent(self.path).step < wanted[-1]:
+        if wanted and sent(self.path).step < max(wanted):
             raise OSError(f"{self.path / 'wandb'}: not all was written; is the disk full?")
 
 
@@ -221,30 +246,6 @@ class Follower:
 def forget_others() -> None:
     """Have a W&B process of our own: whoever started this process may have left the name of his in the environment."""
     os.environ.pop("WANDB_SERVICE", None)
-
-
-def row(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """What is logged of one step: `train/loss`, `valid/loss`, ..., and the `time` (s since 1970) that it was done."""
-    values: dict[str, Any] = {}
-    for record in records:
-        numbers = {k: v for k, v in record.items() if k not in ("schema", "step", "split", "time")}
-        values |= {"time": record["time"]} | {f"{record['split']}/{k}": v for k, v in numbers.items()}
-    return values
-
-
-def probed(path: Path) -> dict[str, Any]:
-    """What probes found at the newest step, for a summary: probe/NAME/REPRESENTATION/{metric, low, high, layer, step}."""
-    scores = [line for line in runs.read_jsonl(path / "probes.jsonl") if line["kind"] == "score"]
-    return {
-        f"probe/{line['probe']}/{line['representation']}/{name}": value
-        for line in sorted(scores, key=lambda line: line["step"])
-        if line["headline"] and (line["chosen"] or line["layer"] is None)
-        for name, value in (
-            (line["metric"], line["mean"]),
-            *((key, line[key]) for key in ("low", "high", "layer", "step")),
-        )
-        if value is not None
-    }
 
 
 def catch_up(path: Path, say: Callable[[str], None]) -> None:
@@ -261,6 +262,10 @@ def waiting(path: Path) -> tuple[int, bool]:
     """How many steps of a run W&B was not given though no restart does them again, and whether probes are new."""
     follower = Follower(path, Log(), print)
     known, found = sent(path), probed(path)
-    behind = {record["step"] for record in follower.read(follower.saved()) if record["step"] > known.step}
+    behind = {
+        record["step"]
+        for record in follower.read(follower.saved())
+        if record["step"] > known.step or (record["split"] == PROBE and record["step"] not in known.probes)
+    }
     follower.forget()
     return len(behind), any(known.summary.get(key) != value for key, value in found.items())

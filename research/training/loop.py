@@ -27,6 +27,7 @@ from research.training.health import record
 from research.training.health.guard import Guard
 from research.training.health.rollback import replay
 from research.training.memory import peak_mb
+from research.training.probing import Prober, Probes
 from research.training.progress import Progress
 from research.training.session import claim, processes
 from research.training.signals import ALARMED, PRUNED, StopFlag
@@ -35,15 +36,20 @@ from research.training.step import Outcome, Student, train_step
 from research.training.tracking import Tracker
 from research.training.validation import validate
 
-Watch = Callable[[int, dict[str, float]], bool]  # (step, what was validated) -> whether that is enough
+Pruner = Callable[[int, dict[str, float]], bool]  # (step, what was validated) -> whether that is enough
 
 
-def train(composed: Composed[Config], watch: Watch | None = None) -> int:
-    """Train the run that a config is, or go on with it. `watch` is asked on rank 0 after each validation.
+def train(
+    composed: Composed[Config], pruner: Pruner | None = None, prober: Callable[[Path], Prober] | None = None
+) -> int:
+    """Train the run that a config is, or go on with it.
 
-    Exit code 0, 128 + the signal that stopped it, PRUNED when `watch` did, or ALARMED when an alarm did.
+    `pruner` is asked on rank 0 after each validation; `prober` makes, of the run's folder, what `watch` asks for.
+    Exit code 0, 128 + the signal that stopped it, PRUNED when `pruner` did, or ALARMED when an alarm did.
     """
     cfg = composed.config
+    if cfg.watch.every and prober is None:
+        raise HarkError("watch.every: this training has no prober; call research.launch.watch.train")
     given = Given.of(check(cfg))  # refuse an illegal combination before anything is touched
     origins(cfg.init)
     with processes(cfg.run.device) as (ranks, flag), claim(composed, ranks) as path:
@@ -51,7 +57,8 @@ def train(composed: Composed[Config], watch: Watch | None = None) -> int:
         objective = objective_of(cfg)
         if not steps(path / "checkpoints"):
             initialise(objective, cfg, path if ranks.rank == 0 else None)
-        run = Run(cfg, path, ranks, flag, task=objective, source=source, watch=watch)
+        made = prober(path) if prober and cfg.watch.every else None
+        run = Run(cfg, path, ranks, flag, task=objective, source=source, pruner=pruner, prober=made)
         if cfg.health.every:
             run.guard = Guard(cfg.health, run.student, path, run.tracker)
         return run.go()
@@ -85,10 +92,11 @@ class Run:
         *,
         task: Task,
         source: Source,
-        watch: Watch | None = None,
+        pruner: Pruner | None = None,
+        prober: Prober | None = None,
     ) -> None:
         self.cfg, self.path, self.ranks, self.flag, self.source = cfg, path, ranks, flag, source
-        self.watch, self.pruned = watch if ranks.rank == 0 else None, False
+        self.pruner, self.pruned = pruner if ranks.rank == 0 else None, False
         keep = cfg.checkpoint
         self.checkpoints = Checkpoints(
             path / "checkpoints", ranks, keep_last=keep.keep_last, keep_best=keep.keep_best
@@ -107,6 +115,7 @@ class Run:
         self.student = Student(task, wrap(task, ranks), augment, adamw, ranks, cfg, factor)
         self.guard: Guard | None = None
         self.tracker = Tracker(cfg, path, self.progress.step, writes=ranks.rank == 0)
+        self.probes = Probes(prober, path, self.checkpoints, ranks, self.tracker)
         self.window = Window(StatBag(ranks.device))
         self.valid_loss: float | None = (
             None  # what `checkpoint.best` names, of this very step when it was validated
@@ -120,6 +129,7 @@ class Run:
         try:
             self.tracker.say(f"{self.path}: step {self.progress.step} of {self.cfg.train.steps}")
             self.tracker.say(self.source.summary())
+            self.probes.ask(self.progress.step)
             code = self.steps()
             self.checkpoints.close()  # with the other ranks; after an error they are elsewhere
             if code == 0 and self.ranks.rank == 0:
@@ -152,8 +162,12 @@ class Run:
                 progress = self.progress
                 continue
             stopped = action is Action.stop and not last
-            if last or outcome.stop or stopped or progress.step % cfg.checkpoint.every == 0:
+            due = self.probes.due(progress.step)
+            if last or outcome.stop or stopped or due or progress.step % cfg.checkpoint.every == 0:
                 self.save()
+            if due:
+                self.probes.ask(progress.step)
+                self.window.pause()
             if stopped:
                 self.tracker.say(
                     f"stopped by an alarm after step {progress.step}: see {self.path / record.FILE}"
@@ -210,6 +224,7 @@ class Run:
         self.progress.wall, self.progress.audio = left.wall, left.audio  # it was spent
         student.lr_factor = self.progress.vitals.lr_factor
         self.tracker.back_to(self.progress.step)
+        self.probes.undo(self.progress.step)
         self.window = Window(StatBag(self.ranks.device))
         if student.task.stages:
             self.enter()
@@ -258,18 +273,19 @@ class Run:
                 )
             self.valid_loss = values[best]
             self.tracker.log(self.progress.step, "valid", values)
-            self.pruned = self.watch is not None and self.watch(self.progress.step, values)
+            self.pruned = self.pruner is not None and self.pruner(self.progress.step, values)
             self.window.start()
 
     def save(self) -> None:
         progress, student = self.progress, self.student
         progress.data, progress.heard = self.source.state(), self.source.counts()
         progress.vitals.save(progress.step)
-        if self.guard is not None and self.guard.cfg.acts():
-            self.checkpoints.kept = progress.vitals.healthy
+        healthy = {progress.vitals.healthy} if self.guard is not None and self.guard.cfg.acts() else set()
+        self.checkpoints.kept = frozenset(healthy | self.probes.needed())
         task, adamw = student.task.state_dict(), optim.state_of(student.optimizer)
         self.checkpoints.save(progress.step, task, adamw, asdict(progress), self.valid_loss)
         if self.ranks.rank == 0:
+            self.probes.book(progress.step)
             self.tracker.cost(progress.wall, progress.audio, self.ranks.size)
             self.tracker.data(self.source.facts(), progress.heard)
             self.tracker.follow()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from research.training.rows import PROBES
+
 ONLINE, OFFLINE = "run-*", "offline-run-*"  # folders in RUN/wandb, one for every start
 
 
@@ -17,6 +19,7 @@ class Sent:
     step: int = -1
     summary: dict[str, Any] = field(default_factory=dict)
     artifact: bool = False
+    probes: set[int] = field(default_factory=set)  # steps of which it has what probes on the way found
 
 
 def files(run: Path, *, kind: str) -> list[Path]:
@@ -48,6 +51,7 @@ def sent(run: Path) -> Sent:
             elif record["type"] == "summary":
                 found.summary |= record["summary"].get("update", {})
             found.artifact |= record["type"] == "artifact"
+    found.probes = set(found.summary.get(PROBES, ()))
     return found
 
 

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,10 @@ class Tracker:
         self.progress.start()
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Record the numbers of one split after `step` steps."""
+        """Record the numbers of one split after `step` steps, and show the first ones."""
         if not self.writes:
             return
-        record = {"schema": runs.SCHEMA, "step": step, "split": split, "time": time.time(), **values}
-        self.file.write(json.dumps(record) + "\n")
+        self.record(step, split, values)
         if self.follower.live:
             self.follower.follow(step - 1)  # this step may have more to log
         shown = f"{split} loss {values['loss']:.3f}"
@@ -58,6 +59,18 @@ class Tracker:
             self.progress.update(self.task, completed=step, last=shown)
         else:
             self.say(f"step {step}  {shown}")
+
+    def record(self, step: int, split: str, values: dict[str, float]) -> None:
+        self.file.write(line(step, split, values) + "\n")
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the terminal to somebody else."""
+        self.progress.stop()
+        try:
+            yield
+        finally:
+            self.progress.start()
 
     def follow(self) -> None:
         """Bring W&B up to the newest checkpoint."""
@@ -99,6 +112,11 @@ class Tracker:
         self.progress.stop()
         self.file.close()
         self.follower.close(code)
+
+
+def line(step: int, split: str, values: dict[str, float]) -> str:
+    """One line of metrics.jsonl."""
+    return json.dumps({"schema": runs.SCHEMA, "step": step, "split": split, "time": time.time(), **values})
 
 
 def keep_until(file: Path, step: int) -> None:

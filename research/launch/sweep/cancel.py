@@ -37,7 +37,7 @@ def goes_on(state: State) -> bool:
 
 
 def told(state: State, *, dry: bool) -> str:
-    what = "probe " if state.wanted.kind == "probe" else ""
+    what = "" if state.wanted.kind == "train" else f"{state.wanted.kind} "
     if goes_on(state):
         return f"{what}{state.standing.value}, {'would be ' if dry else ''}cancelled (job {state.job})"
     return f"{what}{state.standing.value}{f' {state.reason}' if by_hand(state) else ''}, left alone"

@@ -89,8 +89,8 @@ def train(order: Order) -> int:
     from research.compose import Composed  # noqa: PLC0415
     from research.config import Config  # noqa: PLC0415
     from research.errors import HarkError  # noqa: PLC0415
-    from research.launch.sweep.watch import watch  # noqa: PLC0415
-    from research.training import loop  # noqa: PLC0415
+    from research.launch.sweep.prune import pruner  # noqa: PLC0415
+    from research.launch.watch import train  # noqa: PLC0415
 
     run = Path(order.run)
     registry.load_plugins()
@@ -111,10 +111,16 @@ def train(order: Order) -> int:
         return 0
     config.run.name, config.run.folder = run.name.removesuffix(f"-{signature}"), str(run.parent)
     composed = Composed(config, order.values["plugins"], order.overrides)
-    return loop.train(composed, watch(Path(order.folder), run))
+    return train.train(composed, pruner(Path(order.folder), run), order)
 
 
 def probe(order: Order) -> int:
+    """Probe what was trained, or one step on the way; exit code."""
+    if order.kind != "probe":
+        from research.launch.watch import jobs  # noqa: PLC0415
+
+        gc.enable()
+        return jobs.answer(order)
     import argparse  # noqa: PLC0415
 
     from research.launch import probe_command  # noqa: PLC0415

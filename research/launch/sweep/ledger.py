@@ -1,6 +1,6 @@
 """What became of the jobs of a run: `jobs.jsonl` in its folder, which whoever knows something appends to.
 
-Every event has `event`, `time` (s since 1970), `job` (id) and `kind` (train or probe); beside those
+Every event has `event`, `time` (s since 1970), `job` (id) and `kind` (train, probe, or probe@STEP: see research/launch/watch/notes.py); beside those
   queued     scheduler, sweep, code (snapshot), batch (name of the submission), order (file); `job` is not known yet
   submitted  the id of what was queued under this batch: batch
   began      host, pid, step (of the newest checkpoint), logs
@@ -34,6 +34,11 @@ def events(run: Path, kind: str = "") -> list[Event]:
     file = run / "jobs.jsonl"
     found = runs.objects(file.read_bytes()) if file.exists() else []
     return [event for event in found if event and kind in ("", event.get("kind"))]
+
+
+def kinds(run: Path) -> list[str]:
+    """Kinds of jobs that were ever submitted for a run."""
+    return list(dict.fromkeys(event["kind"] for event in events(run) if event["event"] == "queued"))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from research.launch.sweep import ledger
 from research.launch.sweep.folder import Folder
 from research.launch.sweep.order import Order
+from research.launch.sweep.prune import FILE
 from research.launch.sweep.sweep_command import add_arguments
-from research.launch.sweep.watch import FILE
 
 
 def onward(order: Order) -> None:

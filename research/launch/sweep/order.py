@@ -10,14 +10,14 @@ from research.files import write
 
 @dataclass(frozen=True)
 class Order:
-    """A training, or the probes of one. Paths are absolute: a job may start in another folder."""
+    """A training, or probes of one. Paths are absolute: a job may start in another folder."""
 
     run: str  # run folder
     sweep: str  # its name
     folder: str  # of the sweep
     code: str  # snapshot that the job imports
     cwd: str  # where the user typed the command: relative paths of the config start here
-    kind: str = "train"  # or probe
+    kind: str = "train"  # or probe, or probe@STEP: on the way
     values: dict[str, Any] = field(default_factory=dict)  # the resolved config, with `plugins`: kind -> name
     overrides: list[str] = field(default_factory=list)  # what was typed for this cell
     probe: list[str] = field(default_factory=list)  # words of `hark probe` after the run folder

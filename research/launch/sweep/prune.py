@@ -23,16 +23,16 @@ def tell_jobs(folder: Path, search: Search, names: list[str]) -> None:
     write(folder / FILE, json.dumps(told | {"warmup": search.warmup, "runs": names}, indent=1))
 
 
-def watch(folder: Path, run: Path) -> "Watch | None":
+def pruner(folder: Path, run: Path) -> "Pruner | None":
     """Give what a job of the sweep in `folder` has to ask after each validation; None when it need not."""
     file = folder / FILE
     if not file.exists() or json.loads(file.read_text())["prune"] == Prune.none.value:
         return None
-    return Watch(folder, run)
+    return Pruner(folder, run)
 
 
 @dataclass(frozen=True)
-class Watch:
+class Pruner:
     folder: Path
     run: Path
 

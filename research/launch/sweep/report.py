@@ -45,7 +45,7 @@ def wrong(rows: Sequence[Row], backends: Mapping[str, Backend]) -> list[Renderab
     shown: list[RenderableType] = []
     for (kind, standing, reason), members in groups.items():
         (first, state), others = members[0], [row.id for row, _ in members[1:]]
-        what = f"probe {standing.value}" if kind == "probe" else standing.value
+        what = standing.value if kind == "train" else f"{kind} {standing.value}"
         more = f", and {len(others)} more: {' '.join(others[:FEW])}{' ...' * (len(others) > FEW)}"
         head = Text.assemble((what, colour(standing)), f" {first.id} {first.label}{more if others else ''}")
         lines = ending(state, backends, LINES) if standing in (Standing.failed, Standing.lost) else []

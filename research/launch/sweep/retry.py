@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
             resubmit(due, root, schedulers)
     for row, states in due:
         for state in states:
-            what = "probe " if state.wanted.kind == "probe" else ""
+            what = "" if state.wanted.kind == "train" else f"{state.wanted.kind} "
             reason = f" ({why(state)})" if state.reason else ""
             end = "would be submitted again" if args.dry_run else "submitted again"
             print(f"{row.id} {row.label}: {what}{state.standing.value}{reason}, {end}")
@@ -46,8 +46,11 @@ def run(args: Namespace) -> int:
 def chosen(row: Row, wanted: Sequence[Standing]) -> list[State]:
     """What is to be submitted again: probes that wait for a training that failed, too, for they would for ever."""
     again = row.train.standing in wanted
-    also = (*wanted, *WAITING) if again else wanted
-    return [row.train] * again + [state for state in row.states[1:] if state.standing in also]
+    return [row.train] * again + [
+        state
+        for state in row.states[1:]
+        if state.standing in wanted or (again and waits(state.wanted.kind) and state.standing in WAITING)
+    ]
 
 
 def resubmit(
@@ -61,11 +64,20 @@ def resubmit(
         withdraw(state, schedulers)
         note(state.wanted.run, "retried", job=state.job, kind=state.wanted.kind)
     jobs = {row.run: row.train.job for row, _ in due if row.standing in ALIVE}
-    for kind in ("train", "probe"):
-        some = [state for state in states if state.wanted.kind == kind]
-        orders = [replace(order_of(state), code=code, after=jobs.get(state.wanted.run, "")) for state in some]
-        given = submit(orders, schedulers)
-        jobs |= {state.wanted.run: job for state, job in zip(some, given, strict=True)}
+    some = [state for state in states if state.wanted.kind == "train"]
+    given = submit([replace(order_of(state), code=code) for state in some], schedulers)
+    jobs |= {state.wanted.run: job for state, job in zip(some, given, strict=True)}
+    rest = [state for state in states if state.wanted.kind != "train"]
+    after = [jobs.get(state.wanted.run, "") if waits(state.wanted.kind) else "" for state in rest]
+    submit(
+        [replace(order_of(one), code=code, after=job) for one, job in zip(rest, after, strict=True)],
+        schedulers,
+    )
+
+
+def waits(kind: str) -> bool:
+    """Whether jobs of a kind come after the training."""
+    return kind == "probe"
 
 
 def order_of(state: State) -> Order:

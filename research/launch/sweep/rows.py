@@ -28,10 +28,11 @@ class Row:
     train: State
     probe: State | None  # None: no job was to probe it
     progress: Progress
+    watched: tuple[State, ...] = ()  # jobs that probe it on its way
 
     @property
     def states(self) -> list[State]:
-        return [self.train, self.probe] if self.probe else [self.train]
+        return [self.train, *([self.probe] if self.probe else []), *self.watched]
 
     @property
     def standing(self) -> Standing:
@@ -52,12 +53,13 @@ def rows(runs: Mapping[Path, dict[str, str]], backends: Mapping[str, Backend], *
 
     HarkError when a scheduler does not answer. `lenient`: what it has is unknown.
     """
-    probed = [run for run in runs if ledger.submission(ledger.events(run, "probe"))]
-    wanted = [Wanted(run) for run in runs] + [Wanted(run, "probe") for run in probed]
-    states = standings(wanted, backends, lenient=lenient)
-    probes = dict(zip(probed, states[len(runs) :], strict=True))
+    probes = [Wanted(run, kind) for run in runs for kind in ledger.kinds(run) if kind != "train"]
+    states = standings([*map(Wanted, runs), *probes], backends, lenient=lenient)
+    others: dict[Path, dict[str, State]] = {run: {} for run in runs}
+    for state in states[len(runs) :]:
+        others[state.wanted.run][state.wanted.kind] = state
     return [
-        Row(run, differs, state, probes.get(run), progress(run))
+        Row(run, differs, state, others[run].pop("probe", None), progress(run), tuple(others[run].values()))
         for (run, differs), state in zip(runs.items(), states, strict=False)
     ]
 

@@ -1,5 +1,6 @@
 """What a search reads in run folders: the metric, by step, and how runs came to their end."""
 
+import json
 import math
 from enum import Enum
 from pathlib import Path
@@ -52,7 +53,7 @@ def fate(run: Path, metric: str, tries: int) -> tuple[Fate, float]:
     """What became of a run, and its value at the last step. HarkError when it never measured such a metric."""
     split = metric.partition("/")[0]
     if runs.finished(run):
-        found = series(run, metric)
+        found = results(run, metric)
         if found:
             value = found[max(found)]
             return (Fate.scored if math.isfinite(value) else Fate.failed), value
@@ -63,6 +64,17 @@ def fate(run: Path, metric: str, tries: int) -> tuple[Fate, float]:
     kinds = ("train", "probe") if split == "probe" else ("train",)
     over = any(gave_up(run, kind, tries) for kind in kinds) or last_outcome(run, "train") == "alarmed"
     return (Fate.failed if over else Fate.open), math.nan
+
+
+def results(run: Path, metric: str) -> dict[int, float]:
+    """As `series`, of a finished run; of a probe, only what is no probe on the way."""
+    found = series(run, metric)
+    if not metric.startswith("probe/"):
+        return found
+    if "probe" in ledger.kinds(run) and last_outcome(run, "probe") != "done":
+        return {}  # what is there of the last step may be of fewer seeds
+    last = json.loads((run / "done.json").read_text())["steps"]
+    return {step: value for step, value in found.items() if step == last}
 
 
 def known(run: Path, split: str) -> str:

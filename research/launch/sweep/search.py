@@ -20,10 +20,10 @@ from research.compose import compose_config
 from research.errors import HarkError
 from research.launch.sweep.cell import Cell
 from research.launch.sweep.grid import Composer
+from research.launch.sweep.prune import tell_jobs
 from research.launch.sweep.recipe import Prune, Recipe, Sampler, Search
 from research.launch.sweep.score import Fate, check_metric, fate
 from research.launch.sweep.space import points, space
-from research.launch.sweep.watch import tell_jobs
 from research.runs import signature
 
 REFUSED = 10  # illegal trials in a row at which a search ends

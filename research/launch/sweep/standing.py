@@ -40,7 +40,7 @@ class Wanted:
     """What is asked about: the training of a run, or its probes."""
 
     run: Path
-    kind: str = "train"
+    kind: str = "train"  # of its jobs, as in the ledger
     probes: tuple[str, ...] = ()  # that have to be in probes.jsonl; none: what its last job was told
 
 
@@ -101,10 +101,13 @@ def standings(
 
 def is_done(wanted: Wanted, last: Submission | None) -> bool:
     file = wanted.run / "done.json"
+    told = last is not None and last.last is not None and last.last.get("outcome") == "done"
+    if wanted.kind not in ("train", "probe"):  # on the way
+        return told
     if not file.exists() or wanted.kind == "train":
         return file.exists()
     if not wanted.probes:
-        return last is not None and last.last is not None and last.last.get("outcome") == "done"
+        return told
     steps = json.loads(file.read_text())["steps"]
     probed = {line["probe"] for line in runs.read_jsonl(wanted.run / "probes.jsonl") if line["step"] == steps}
     return probed >= set(wanted.probes)
