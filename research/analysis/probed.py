@@ -57,7 +57,7 @@ def sides(lines: list[Line]) -> dict[str, float]:
     if PRETRAINED not in found:
         return found
     for line in lines:
-        if line.get("layer") is None and math.isclose(line["period"], chosen[PRETRAINED]["period"]):
+        if line.get("layer") is None and line["period"] == chosen[PRETRAINED]["period"]:
             found.setdefault(line["representation"], number(line["mean"]))
     if RANDOM in found:
         sign = -1 if lines[0].get("falls") else 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from research.analysis.project import download
 from research.analysis.unpack import unpacked
 from research.errors import HarkError, nearest
 
@@ -35,6 +36,8 @@ def find(what: str | Path, root: Path) -> Source:
         return Source(path.name, path.parent, [path])
     if path.is_dir():
         return of_folder(path)
+    if word.startswith(WANDB):
+        return replace(of_folder(download(word.removeprefix(WANDB))), name=word)
     if path.suffix == ".jsonl" and path.exists():
         return of_packed(path)
     known = [file.parent.name for file in root.glob("sweeps/*/sweep.json")]

@@ -50,7 +50,7 @@ def sync(names: Sequence[str], root: Path, *, dry_run: bool) -> int:
         for sweep in sweeps:
             console.print(f"{sweep}: a table of its cells")
         return 0
-    reachable()
+    reachable("type `hark sync` on a machine with a network that sees the run folders")
     failed = 0
     for path in [local.path for local in found] + sweeps:
         try:
@@ -163,8 +163,8 @@ def upload_files(pending: Sequence[Path], path: Path) -> str:
     return f"uploaded {len(pending)} {'start' if len(pending) == 1 else 'starts'}"
 
 
-def reachable() -> None:
-    """HarkError when there is no way to W&B's server, or nobody to log in as."""
+def reachable(otherwise: str) -> None:
+    """HarkError when there is no way to W&B's server, or nobody to log in as; `otherwise`: what to do then."""
     server = wandb_server()
     if not logged_in():
         raise HarkError(f"{server}: nobody is logged in; type `wandb login`, or set WANDB_API_KEY")
@@ -174,7 +174,4 @@ def reachable() -> None:
         pass  # an answer
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "reason", problem)
-        raise HarkError(
-            f"{server}: does not answer ({reason}); type `hark sync` on a machine with a network that sees "
-            "the run folders"
-        ) from None
+        raise HarkError(f"{server}: does not answer ({reason}); {otherwise}") from None
