@@ -267,7 +267,7 @@ def bad(made, tmp_path_factory):
 
 def test_what_is_wrong_is_named_before_the_numbers(bad):
     tree, _, (failed, stopped, lost, nan, other, schema, alarmed) = bad
-    (alert,) = [text.text for text in tree.iter("p") if text.get("class") == "bad"]
+    (alert,) = [text.text for text in tree.iter("p") if text.get("class") == "alert"]
     assert alert.startswith(
         "Not all is well: failed run, stopped run, missing run, no finite value, missing seeds"
     )
@@ -278,8 +278,8 @@ def test_what_is_wrong_is_named_before_the_numbers(bad):
     assert "not averaged" in told["stopped run", stopped]
     assert ("missing run", lost) in told
     assert "NaN" in told["no finite value", nan]
-    assert "badbad" in told["problem in a run", other]
-    assert "schema" in told["problem in a run", schema]
+    assert "badbad" in told["mixed code", other]
+    assert "schema" in told["mixed schema", schema]
     lacking = told["missing seeds", "quantizer.codes=64 masking.prob=0.06"]
     assert lacking.startswith("no usable run of seed 0, 1, 2, 3;")
     (alarm,) = table(tree, "alarm")

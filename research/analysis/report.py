@@ -17,6 +17,8 @@ from research.analysis.report_page import Page, Section, Table, Text, save
 from research.analysis.report_pictures import drawn
 from research.analysis.report_scores import every, scores
 
+LOSSES = "Losses of different objectives, or of other numbers of codes, cannot be compared with each other."
+
 
 def report(case: Case, out: Path | None = None) -> Path:
     """Write report.html, report.md and pictures/ into a folder; give the page."""
@@ -49,16 +51,11 @@ def page(case: Case) -> Page:
 
 
 def alert(case: Case, ills: Sequence[Fault]) -> list[Text]:
-    """Say that something is wrong before any number, and how much is averaged all the same."""
-    if not ills:
-        return []
+    """Say what is wrong before any number, and how much is averaged all the same."""
     kinds = ", ".join(dict.fromkeys(fault.what for fault in ills))
-    averaged = int(usable(case.frame, case.metric).sum())
-    return [
-        Text(
-            f"Not all is well: {kinds}. {averaged} of {len(case.frame)} runs are averaged; see below.", "bad"
-        )
-    ]
+    averaged = f"{usable(case.frame, case.metric).sum()} of {len(case.frame)} runs are averaged"
+    told = [Text(f"Not all is well: {kinds}. {averaged}; see below.", "alert")] if ills else []
+    return [*told, Text(LOSSES, "open")] if case.metric.endswith("loss") else told
 
 
 def question(case: Case) -> Section:
@@ -78,11 +75,10 @@ def wrong(ills: Sequence[Fault]) -> Section:
 
 def curves(case: Case) -> Section:
     """Losses over steps; a factor that changes the objective changes what a loss is."""
-    told = "Losses of different objectives, or of other numbers of codes, cannot be compared with each other."
     blocks = [
         drawn(
             f"{split}-loss",
-            f"Loss by step, {words} speech. {told}",
+            f"Loss by step, {words} speech. {LOSSES}",
             partial(plots.curves, case.frame, "loss", split=split),
         )
         for split, words in (("train", "training"), ("valid", "validation"))

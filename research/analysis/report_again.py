@@ -18,21 +18,30 @@ def again(case: Case) -> Section:
         path = str(case.frame.set_index("run").loc[some[0], "path"])
         if not lines and commit:
             lines.append(f"git checkout {commit}")
-            lines += (
-                [CHANGES.format(shlex.quote(f"{path}/code.json"))] if changes.startswith("changes ") else []
-            )
+            if changes.startswith("changes "):
+                lines.append(CHANGES.format(shlex.quote(f"{path}/code.json")))
     lines += [f"{command}  # {when}" for command, when in case.plan.typed]
     blocks: list[Block] = [Code("\n".join([*lines, typed(case)]))]
     told = "Code of the runs. code.json in a run's folder has its commit and what its working tree had beside it."
     blocks.append(Table(["commit", "working tree", "runs", "which"], rows, told))
     if case.plan.shared:
-        blocks.append(Text(f"Every cell has {' '.join(case.plan.shared)}."))
+        blocks += [Text("Overrides of every cell:"), Code(" ".join(case.plan.shared))]
     return Section("Reproduce", blocks)
 
 
 def typed(case: Case) -> str:
     """The command of this report."""
-    words = ["hark", "report", case.source, "--metric", case.metric, "--probe", case.probe]
+    words = [
+        "hark",
+        "report",
+        case.source,
+        "--folder",
+        str(case.root),
+        "--metric",
+        case.metric,
+        "--probe",
+        case.probe,
+    ]
     words += (
         ["--baseline", *(f"{key}={level}" for key, level in case.baseline.items())] if case.baseline else []
     )

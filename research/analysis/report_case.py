@@ -20,6 +20,7 @@ FALLBACK = "valid/loss"  # where nothing was probed
 class Case:
     source: str  # as it was typed
     title: str
+    root: Path  # where sweeps are looked for by name
     folder: Path  # where the report goes by itself
     frame: pd.DataFrame
     plan: Plan
@@ -58,7 +59,9 @@ def case(
         )
     found = sources.find(source, root)
     folder = Path(source).with_suffix("") if source.endswith(".jsonl") else found.sweep or found.root
-    return Case(source, found.name, folder, frame, plan(found.sweep), metric, probe, baseline or {}, matters)
+    return Case(
+        source, found.name, root, folder, frame, plan(found.sweep), metric, probe, baseline or {}, matters
+    )
 
 
 def chosen(frame: pd.DataFrame, probe: str) -> str:

@@ -14,7 +14,7 @@ from research.analysis.labels import plain
 from research.analysis.report_case import Case
 from research.analysis.report_page import Block, Section, Table, Text
 from research.analysis.report_pictures import drawn
-from research.analysis.report_scores import between, number, signed
+from research.analysis.report_scores import between, chance, number, signed
 
 TONES = {1: "good", -1: "bad"}
 FEW = 8  # comparisons that are told one by one
@@ -88,11 +88,11 @@ def compared(found: pd.DataFrame, caption: str) -> Table:
             plain(line["against"]),
             line["verdict"],
             between(signed(line["difference"]), line["low"], line["high"]),
-            number(line["p_holm"]),
+            chance(line["p_holm"]),
             str(line["pairs"]),
             number(line["mean"]),
             number(line["against_mean"]),
-            signed(line["effect_size"]),
+            signed(line["effect_size"], 2),
             number(line["detectable"]),
         ]
         for line in found.to_dict("records")

@@ -14,6 +14,11 @@ from research.analysis.design import reasons
 from research.analysis.labels import plain
 
 FEW = 6  # runs that are named with one reason
+KINDS = {
+    "code ": "mixed code",
+    " of schema ": "mixed schema",
+    "not finite": "NaN or infinite",
+}  # words of a problem
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def problems(frame: pd.DataFrame) -> Iterator[Fault]:
         for each in filter(None, told.split("; ")):
             found.setdefault(each, []).append(run)
     for told, some in found.items():
-        yield Fault("problem in a run", len(some), named(some), told)
+        what = next((kind for words, kind in KINDS.items() if words in told), "problem in a run")
+        yield Fault(what, len(some), named(some), told)
 
 
 def versions(frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:

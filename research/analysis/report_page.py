@@ -24,7 +24,7 @@ TONES = {  # how a word of a table begins -> how the page colours it
     "no difference shown": "even",
 }
 LONG = 45  # letters, of which a cell has more when it is a sentence
-NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( \[.*\]|/\d+| of \d+| \+ unknown.*)?")
+NUMBER = re.compile(r"[<+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( \[.*\]|/\d+| of \d+| \+ unknown.*)?")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Text:
 
     kind: ClassVar[str] = "text"
     words: str
-    tone: str = ""  # good, bad: how sure of itself it looks
+    tone: str = ""  # good, bad, open or alert: how the page colours it
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,12 @@ def number(value: Any, digits: int = 3) -> str:
     return "" if pd.isna(value) else f"{value:,.{digits}f}"
 
 
-def signed(value: Any) -> str:
-    return "" if pd.isna(value) else f"{value:+.3f}"
+def signed(value: Any, digits: int = 3) -> str:
+    return "" if pd.isna(value) else f"{value:+.{digits}f}"
+
+
+def chance(p: Any) -> str:
+    return "<0.001" if p < 0.001 else number(p)
 
 
 def between(middle: str, low: Any, high: Any) -> str:
