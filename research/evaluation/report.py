@@ -16,6 +16,7 @@ def show(written: Sequence[Line], left: Sequence[str] = ()) -> None:
     for task in dict.fromkeys(line["task"] for line in written):
         of_task = [line for line in written if line["task"] == task]
         scores = [line for line in of_task if line["kind"] == "score"]
+        console.print(headline(scores[0]), highlight=False, soft_wrap=True)
         console.print(table([line for line in scores if line["headline"]]))
         for note in [*comparisons(of_task), *weights(scores), *notes(scores)]:
             console.print(note, highlight=False, soft_wrap=True)
@@ -27,9 +28,7 @@ def table(scores: Sequence[Line]) -> Table:
     """One row per layer, one column per probe."""
     columns = list(dict.fromkeys(line["probe"] for line in scores))
     titles = [title(scores, probe) for probe in columns]
-    grid = Table(
-        "representation", "layer", "ms", *titles, box=SIMPLE, title=headline(scores[0]), title_justify="left"
-    )
+    grid = Table("representation", "layer", "ms", *titles, box=SIMPLE)
     rows: dict[tuple[str, int | None, float], dict[str, Line]] = {}
     for line in scores:
         rows.setdefault((line["representation"], line["layer"], line["period"]), {})[line["probe"]] = line
