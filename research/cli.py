@@ -55,6 +55,7 @@ COMMANDS = {
         "set configurations side by side, over seeds: gains, intervals, costs",
         "research.analysis.compare_command",
     ),
+    "pack": Command("keep the small results of many runs in one file", "research.analysis.pack_command"),
     "report": Command(
         "write what a sweep found as one page: verdicts, curves, costs, what is wrong, how to do it again",
         "research.analysis.report_command",

@@ -8,6 +8,7 @@ import pytest
 from research.analysis import frame
 from research.analysis.curves import curves, layers
 from research.analysis.packed import pack, unpacked
+from research.cli import main
 from research.errors import HarkError
 from tests.leftovers import Folder, sweep
 
@@ -98,6 +99,15 @@ def test_a_cache_folder_that_cannot_be_written_is_an_error(file, tmp_path, monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
     with pytest.raises(HarkError, match="set XDG_CACHE_HOME"):
         frame.runs(file)
+
+
+def test_the_command_packs(folder, file, tmp_path, capsys):
+    out = tmp_path / "typed.jsonl"
+    assert main(["pack", "codes", "--folder", str(folder.path), "--out", str(out)]) == 0
+    assert out.read_bytes() == file.read_bytes()
+    assert "2 runs" in capsys.readouterr().out
+    assert main(["pack", "codes", "--folder", str(folder.path), "--out", "typed"]) == 2
+    assert "type typed.jsonl" in capsys.readouterr().err
 
 
 def test_nothing_is_packed_of_no_run(folder, tmp_path):

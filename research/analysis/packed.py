@@ -13,7 +13,7 @@ from typing import Any
 
 from research.analysis.digest import FILES
 from research.analysis.sources import Source, find, is_run
-from research.analysis.unpack import BYTES, SCHEMA, unpacked
+from research.analysis.unpack import BYTES, ENDING, SCHEMA, unpacked
 from research.errors import HarkError
 from research.files import write
 
@@ -21,7 +21,9 @@ __all__ = ["pack", "unpacked"]
 
 
 def pack(source: str | Path, out: Path, root: Path = Path("runs")) -> Path:
-    """Write what `frame.runs(source, root)` reads into one file; HarkError when there is no run."""
+    """Write what `frame.runs(source, root)` reads into a file; HarkError when no run is there, or the name is wrong."""
+    if out.suffix != ENDING:
+        raise HarkError(f"{out}: a packed file is called *{ENDING}; type {out.with_suffix(ENDING)}")
     found = find(source, root)
     texts = {run.name: small(run) for run in found.runs if is_run(run)}
     if not texts:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.analysis.project import download
-from research.analysis.unpack import unpacked
+from research.analysis.unpack import ENDING, unpacked
 from research.errors import HarkError, nearest
 
 WANDB = "wandb:"
@@ -38,7 +38,7 @@ def find(what: str | Path, root: Path) -> Source:
         return of_folder(path)
     if word.startswith(WANDB):
         return replace(of_folder(download(word.removeprefix(WANDB))), name=word)
-    if path.suffix == ".jsonl" and path.exists():
+    if path.suffix == ENDING and path.exists():
         return of_packed(path)
     known = [file.parent.name for file in root.glob("sweeps/*/sweep.json")]
     raise HarkError(

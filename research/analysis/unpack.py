@@ -11,6 +11,7 @@ from research.data.cached import cached
 from research.errors import HarkError
 
 SCHEMA = 1
+ENDING = ".jsonl"
 BYTES = "surrogateescape"  # what is no text comes back as the bytes that it was
 
 
