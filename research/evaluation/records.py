@@ -12,7 +12,7 @@ A probe that is run again on the same checkpoint replaces its lines.
 import fcntl
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -196,5 +196,6 @@ def asked(line: Line) -> str:
 def alone(path: Path) -> Iterator[None]:
     """Wait until no other process writes to a file: jobs may probe several steps of a run at once."""
     with open(path.with_name(f"{path.name}.lock"), "w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks
+            fcntl.lockf(file, fcntl.LOCK_EX)
         yield
