@@ -8,9 +8,9 @@ STAMP := .venv/installed
 demo: $(STAMP)
 	$(BIN)/python -m research.demo
 
-# JupyterLab, on this machine only; the kernel of the notebooks is that of .venv.
+# JupyterLab, for this machine only, so also in a container, where one is root. Its kernel is that of .venv.
 notebooks: $(BIN)/jupyter-lab
-	cd notebooks && ../$(BIN)/jupyter lab --ip 127.0.0.1
+	cd notebooks && ../$(BIN)/jupyter lab --ip 127.0.0.1 --allow-root
 
 $(BIN)/jupyter-lab: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'

@@ -113,7 +113,7 @@ def test_it_is_stripped(path):
     for cell in book.cells:
         assert not cell.metadata
         if cell.cell_type == "code":
-            assert cell.outputs == []
+            assert cell.outputs == [], "type: jupyter nbconvert --clear-output --inplace notebooks/*.ipynb"
             assert cell.execution_count is None
 
 

@@ -1,5 +1,6 @@
 """Phone segments as points: one vector each, its neighbours in other utterances, and a map of them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from research.errors import HarkError
 from research.nn.grid import Grid
 
 Floats = NDArray[np.float32]
+ROUNDING = 1e-6  # of a frame, by which times may miss its centre
 SILENCES = ("pau", "sil", "sp", "spn", "")  # no phones
 
 
@@ -58,10 +60,7 @@ def pooled(features: Features, table: pd.DataFrame) -> Tensor:
     found = []
     for number, start, end in table[["utterance", "start", "end"]].itertuples(index=False):
         x, period = features.frames[number], features.period  # (T, D)
-        first, last = (
-            round(start / period),
-            round(end / period),
-        )  # centres lie half a period after a frame's start
+        first, last = (math.ceil(time / period - 0.5 - ROUNDING) for time in (start, end))
         middle = min(int((start + end) / 2 / period), len(x) - 1)
         found.append(x[first:last].mean(0) if first < min(last, len(x)) else x[middle])
     return torch.stack(found)

@@ -55,7 +55,13 @@ def masked_spectrogram(heard: Heard) -> Figure:
     for axes, energy, title in zip(panels, energies, titles, strict=True):
         extent = (0.0, seconds, 0.0, float(energy.size(1)))
         image = axes.imshow(
-            energy.T, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="cividis"
+            energy.T.numpy(),
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            vmin=low,
+            vmax=high,
+            cmap="cividis",
         )
         axes.set_title(title, loc="left")
         axes.set_ylabel("mel channel")
