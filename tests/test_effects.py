@@ -142,6 +142,10 @@ def test_less_is_better_for_losses_errors_and_costs():
     frame = runs(ONE, np.array([[1.0, 1.1, 1.2], [0.5, 0.61, 0.7]])).rename(columns={"score": "valid/loss"})
     found = effects(frame, "valid/loss").loc[0]
     assert (found["better"], found["verdict"], found["difference"] < 0) == (1, "better", True)
+    frame = frame.rename(columns={"valid/loss": "probe/odd/pretrained"})
+    frame.attrs["falls"] = ["probe/odd"]
+    table = effects(frame, "probe/odd/pretrained")
+    assert (table.loc[0, "verdict"], table.attrs) == ("better", frame.attrs)
 
 
 def test_what_is_not_averaged_is_told():

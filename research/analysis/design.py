@@ -1,6 +1,6 @@
 """Which runs of a frame answer which question: cells of a design by seed, and how they are paired."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ class Design:
     factors: list[str]
     runs: pd.DataFrame  # all of them; `told` says why one does not count, "" if it does
     table: pd.DataFrame  # cells (levels of the factors, and "") x seeds: the metric, NaN where there is none
+    attrs: dict[Hashable, Any]  # of the frame
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def design(frame: pd.DataFrame, metric: str) -> Design:
     runs.loc[twice.index[twice], "told"] = "not the only one of its configuration and seed"
     counted = runs[runs["told"] == ""].assign(cell="")
     table = counted.set_index([*names, "cell", "seed"])[metric].astype(float).unstack("seed")
-    return Design(metric, names, runs, table)
+    return Design(metric, names, runs, table, frame.attrs)
 
 
 def hashable(value: Any) -> Any:

@@ -38,12 +38,11 @@ def effects(
     One row per level: factor, level, against, metric, pairs (of runs), seeds (of the test: see paired.py), mean and
     against_mean (over the same pairs), difference, low, high, p, p_holm, effect_size, detectable, needed, better,
     verdict (see verdict.py; the family of Holm's correction is this table), left_out. `matters`: the smallest
-    difference that would change what one does.
+    difference that would change what one does. The table keeps the frame's `attrs`.
     HarkError: a metric, factor or level that is not there.
     """
     plan = design(frame, metric)
-    sign = direction(metric, frame.attrs.get("falls", ()))
-    return answered(plan, asked(plan, factors, baseline), sign, level, matters)
+    return answered(plan, asked(plan, factors, baseline), level, matters)
 
 
 def direction(metric: str, falls: Collection[str] = ()) -> int:
@@ -73,7 +72,7 @@ def asked(plan: Design, factors: Sequence[str] | None, baseline: Mapping[str, An
 
 
 def answered(
-    plan: Design, questions: Sequence[Question], sign: int, level: float, matters: float | None
+    plan: Design, questions: Sequence[Question], level: float, matters: float | None
 ) -> pd.DataFrame:
     """Answer a family of questions: see `effects`."""
     rows, found = [], []
@@ -93,5 +92,7 @@ def answered(
                 "left_out": left_out(plan, each, kept),
             }
         )
-    told = pd.concat([pd.DataFrame(rows), judge(found, sign, level, matters)], axis=1)
-    return told.reindex(columns=COLUMNS)
+    sign = direction(plan.metric, plan.attrs.get("falls", ()))
+    table = pd.DataFrame(rows).join(judge(found, sign, level, matters)).reindex(columns=COLUMNS)
+    table.attrs |= plan.attrs
+    return table

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from research.analysis.design import Question, design, known, levels, whole
-from research.analysis.effects import answered, asked, direction
+from research.analysis.effects import answered, asked
 from research.analysis.labels import plain
 
 
@@ -25,8 +25,7 @@ def main_effects(
     seed there is no such design: every row says so, and `effects` tells what the pairs that there are can.
     """
     plan = whole(design(frame, metric))
-    sign = direction(metric, frame.attrs.get("falls", ()))
-    return answered(plan, asked(plan, None, baseline), sign, level, matters)
+    return answered(plan, asked(plan, None, baseline), level, matters)
 
 
 def interactions(
@@ -60,5 +59,4 @@ def interactions(
                     theirs=[(1, {one: a, two: second}), (-1, {one: first, two: second})],
                 )
             )
-    sign = direction(metric, frame.attrs.get("falls", ()))
-    return answered(plan, questions, sign, level, matters)
+    return answered(plan, questions, level, matters)
