@@ -9,9 +9,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from research.analysis.runs import metrics, probes
+from research.analysis.style import BLUE, GREEN, PURPLE, VERMILION
 from research.evaluation.records import PRETRAINED, RANDOM, WEIGHTED
 
-BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # Okabe and Ito's safe colours
 CURVES = {  # axis label -> metrics that it shows
     "loss (nats per target)": {"loss": ""},
     "masked accuracy": {"acc": ""},

@@ -32,17 +32,22 @@ def front(frame: pd.DataFrame, score: str, cost: str = "device_h") -> pd.DataFra
             row |= {column: found["mean"], f"{column}_low": found["low"], f"{column}_high": found["high"]}
         rows.append(row | {"seeds": len(used), "left_out": len(part) - len(used)})
     table = pd.DataFrame(rows).sort_values("cost", ignore_index=True)
-    beaten = dominated(direction(score) * numbers(table["score"]), numbers(table["cost"]))
+    beaten = dominated(
+        direction(score, frame.attrs.get("falls", ())) * numbers(table["score"]), numbers(table["cost"])
+    )
     table["front"] = table["cost"].notna() & ~beaten
-    table["sure"] = sure(table, direction(score))
+    table["sure"] = sure(table, direction(score, frame.attrs.get("falls", ())))
     table.attrs = {"score": score, "cost": cost, "factors": factors}
     return table
 
 
 def dominated(score: Numbers, cost: Numbers) -> NDArray[np.bool_]:
     """Whether another is as good and as cheap, and better or cheaper, along the last axis; higher scores are better."""
-    good, cheap = score[..., None, :] - score[..., :, None], cost[..., :, None] - cost[..., None, :]  # (..., n, n)
-    return ((good >= 0) & (cheap >= 0) & ((good > 0) | (cheap > 0))).any(-1)
+    good, cheap = (
+        score[..., None, :] - score[..., :, None],
+        cost[..., :, None] - cost[..., None, :],
+    )  # (..., n, n)
+    return np.asarray(((good >= 0) & (cheap >= 0) & ((good > 0) | (cheap > 0))).any(-1))
 
 
 def sure(table: pd.DataFrame, better: int) -> Numbers:

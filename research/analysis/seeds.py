@@ -14,23 +14,15 @@ LEVEL = 0.95
 
 
 def differing(frame: pd.DataFrame) -> list[str]:
-    """Give the factors that tell the configurations of a frame of runs, or of a part of one, apart.
-
-    One that follows from the others (the manifests, say, that one method alone needs) is not among them.
-    """
-    found = [name for name in frame.attrs.get("factors", []) if frame[name].nunique(dropna=False) > 1]
-    for name in sorted(found, key=lambda name: frame[name].nunique(dropna=False)):
-        rest = [other for other in found if other != name]
-        if rest and len(frame[rest].drop_duplicates()) == len(frame[found].drop_duplicates()):
-            found = rest
-    return found
+    """Give the factors that still take several values in a frame of runs, or in a part of one."""
+    return [name for name in frame.attrs.get("factors", []) if frame[name].nunique(dropna=False) > 1]
 
 
 def finished(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
     """Give the runs that count (see `design.reasons`) for all of these metrics. HarkError: a metric that none of them has."""
     for name in metrics:
         if name not in frame:
-            raise HarkError(f"{name}: no run has it{nearest(name, frame)}; see the frame's columns")
+            raise HarkError(f"{name}: no run has it{nearest(name, map(str, frame))}; see the frame's columns")
     told = pd.concat([reasons(frame, name) for name in metrics], axis=1)
     used = frame[(told == "").all(axis=1)]
     if used.empty:
@@ -47,7 +39,9 @@ def groups(frame: pd.DataFrame, by: str | Sequence[str] | None = None) -> dict[s
     names = differing(frame) if by is None else [by] if isinstance(by, str) else list(by)
     for name in names:
         if name not in frame:
-            raise HarkError(f"{name}: is no factor{nearest(name, frame)}; factors are {', '.join(differing(frame))}")
+            raise HarkError(
+                f"{name}: is no factor{nearest(name, map(str, frame))}; factors are {', '.join(differing(frame))}"
+            )
     if not names:
         return {str(frame["name"].iloc[0]) if "name" in frame else "all runs": frame}
     parts = dict(iter(shared(frame, names).groupby(names, dropna=False)))

@@ -1,5 +1,6 @@
 """How fast runs learn: the steps, the speech and the device time until a metric is at a value."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ def to_reach(frame: pd.DataFrame, metric: str, value: float, split: str = "valid
     A curve that jumps reaches a value earlier than its trend does: prefer `valid`, or a smoother metric.
     HarkError: no run logged the metric on that split.
     """
-    better = direction(metric)
+    better = direction(metric, frame.attrs.get("falls", ()))
     lines = curves(frame, metric, split).sort_values("step")
     logged = {str(run): part for run, part in lines.groupby("run")}
     factors = list(frame.attrs.get("factors", []))
@@ -50,7 +51,7 @@ def reached(line: pd.DataFrame, better: int, value: float, device_h: float) -> d
     return took | {"after": before.iloc[-1] if len(before) else 0} | found
 
 
-def summary(table: pd.DataFrame, by: str | list[str] | None = None) -> pd.DataFrame:
+def summary(table: pd.DataFrame, by: str | Sequence[str] | None = None) -> pd.DataFrame:
     """One row per configuration of what `to_reach` gave: seeds, `reached` (how many did), and means of what it took.
 
     steps, audio_h and device_h are means over seeds with _low and _high (95%, Student's t); they are NaN unless every
@@ -58,7 +59,11 @@ def summary(table: pd.DataFrame, by: str | list[str] | None = None) -> pd.DataFr
     """
     rows = []
     for name, part in groups(table, by).items():
-        row: dict[str, Any] = {"configuration": name, "seeds": len(part), "reached": part["steps"].notna().sum()}
+        row: dict[str, Any] = {
+            "configuration": name,
+            "seeds": len(part),
+            "reached": part["steps"].notna().sum(),
+        }
         for cost in COSTS:
             found = interval(part[[cost]].T).iloc[0]
             row |= {cost: found["mean"], f"{cost}_low": found["low"], f"{cost}_high": found["high"]}

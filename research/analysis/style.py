@@ -5,20 +5,21 @@ it is printed at, and a legend stands above the panels, where no data can be.
 """
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ParamSpec
 
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.artist import Artist
+from matplotlib.container import Container
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import text_to_path
 
-from research.analysis.seeds import differing
 from research.errors import HarkError
 from research.files import write
 
@@ -26,21 +27,10 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"  # O
 ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#767676"  # their yellow is too pale on paper
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, BLACK, ORANGE, SKY)
 LINES = ("-", (0, (4, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2)), (0, (5, 1, 1, 1, 1, 1)))
-MARKERS = (
-    "o",
-    "s",
-    "^",
-    "D",
-    "v",
-    "P",
-    "X",
-    "*",
-)  # no two cycles are of one length: 280 looks, 40 without colour
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # cycles of 7, 5 and 8: 280 looks, 40 without colour
 
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9  # inches, of the usual two-column paper
 SMALL = 6.5  # pt
-AROUND = 0.6  # inches of a panel's height that its title and the names below it take
-INK = 0.46  # of a point size: how wide a letter is on average
 RC: dict[str, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
@@ -63,6 +53,7 @@ RC: dict[str, Any] = {
 }
 
 P = ParamSpec("P")
+Handle = Artist | Container  # what a legend explains
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -70,7 +61,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context(RC):
+        with rc_context(RC):  # type: ignore[arg-type]  # a literal of all keys is asked for
             return draw(*args, **kwargs)
 
     return drawn
@@ -92,14 +83,13 @@ def panels(rows: int, columns: int, width: float, height: float, **how: Any) -> 
     return figure, list(figure.subplots(rows, columns, squeeze=False, **how).flat)
 
 
-def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> None:
+def legend(figure: Figure, handles: Mapping[str, Handle], title: str = "") -> None:
     """Put a legend above the panels, in as many columns as there is room for; the figure grows by its height."""
     width, height = figure.get_size_inches()
-    names = [wrapped(name, width - 0.5, RC["legend.fontsize"]) for name in handles]
+    names = [wrapped(name, width - 0.6, RC["legend.fontsize"]) for name in handles]
+    marks: Any = list(handles.values())  # containers too, whatever matplotlib's types say
     for columns in range(min(4, len(names)), 0, -1):
-        drawn = figure.legend(
-            list(handles.values()), names, loc="outside upper left", ncols=columns, title=title or None
-        )
+        drawn = figure.legend(marks, names, loc="outside upper left", ncols=columns, title=title or None)
         drawn.set_alignment("left")
         box = drawn.get_window_extent()
         if box.width <= figure.bbox.width or columns == 1:
@@ -111,13 +101,26 @@ def legend(figure: Figure, handles: Mapping[str, Artist], title: str = "") -> No
 def note(figure: Figure, text: str) -> None:
     """Say below the panels what lines, bands and bars are; the figure grows by its height."""
     width, height = figure.get_size_inches()
-    drawn = figure.supxlabel(wrapped(text, width, SMALL), x=0.01, ha="left", fontsize=SMALL, color="0.25")
+    drawn = figure.supxlabel(
+        wrapped(text, width - 0.1, SMALL), x=0.01, ha="left", fontsize=SMALL, color="0.25"
+    )
     figure.set_size_inches(width, height + drawn.get_window_extent().height / figure.dpi)
 
 
 def wrapped(text: str, width: float, size: float) -> str:
-    """Break a text of `size` pt into lines of at most `width` inches."""
-    return textwrap.fill(text, max(12, int(width * 72 / (size * INK))))
+    """Break a text of `size` pt into lines of at most `width` inches, words only where one alone is too long."""
+    room = max(8, int(1.3 * len(text) * width / max(long(text, size), width)))
+    while True:
+        lines = textwrap.wrap(text, room)
+        if room == 8 or all(long(line, size) <= width for line in lines):
+            return "\n".join(lines)
+        room -= 1
+
+
+def long(text: str, size: float) -> float:
+    """Give the width of a line of text in inches."""
+    points, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(points) / 72
 
 
 def save(figure: Figure, out: Path) -> Path:
@@ -132,42 +135,3 @@ def save(figure: Figure, out: Path) -> Path:
         figure.savefig(data, format=out.suffix[1:])
     write(out, data.getvalue())
     return out
-
-
-def tidy(figure: Figure, all_panels: Sequence[Axes], columns: int, used: int, x: str, y: str) -> None:
-    """Name the axes at the outer panels of a grid only, and take away the panels that are not used."""
-    for index, panel in enumerate(all_panels[:used]):
-        lowest = index + columns >= used
-        panel.tick_params(labelbottom=lowest)
-        panel.set_xlabel(x if lowest else "")
-    for panel in all_panels[used:]:
-        panel.remove()
-    height = float(figure.get_size_inches()[1])
-    if used > columns:
-        figure.supylabel(wrapped(y, height, RC["axes.labelsize"]), fontsize=RC["axes.labelsize"])
-    else:
-        all_panels[0].set_ylabel(wrapped(y, height - AROUND, RC["axes.labelsize"]))
-
-
-def heading(frame: pd.DataFrame, by: str | Sequence[str] | None = None) -> str:
-    """Title of a legend whose words are the levels of one factor; several are named at each."""
-    names = differing(frame) if by is None else [by] if isinstance(by, str) else list(by)
-    return names[0] if len(names) == 1 else ""
-
-
-def span(counts: Sequence[int], what: str) -> str:
-    """`3 to 5 seeds`, `1 seed`."""
-    low, high = min(counts, default=0), max(counts, default=0)
-    many = what if high == 1 else f"{what}s"
-    return f"{low} {many}" if low == high else f"{low} to {high} {many}"
-
-
-def levels(axes: Axes, names: Sequence[str], width: float) -> None:
-    """Write words at the x axis of a panel of `width` inches: in one line, or slanted where they would meet."""
-    longest = max(len(name) for name in names) * INK * RC["xtick.labelsize"] / 72  # inches
-    how = (
-        {}
-        if longest < 0.9 * width / len(names)
-        else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-    )
-    axes.set_xticks(range(len(names)), names, **how)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from research.analysis import curves, style
 from research.analysis.labels import axis
+from research.analysis.plots.parts import span, tidy, titled
 from research.analysis.seeds import groups, interval, per_seed
 from research.evaluation.records import PRETRAINED, RANDOM
 
@@ -33,22 +33,24 @@ def layers(
     lines.attrs = frame.attrs
     parts = groups(lines[lines["state"] == "done"], by)
     columns = min(len(parts), max(1, round(width / 1.7)))
-    figure, panels = style.panels(-(-len(parts) // columns), columns, width, 1.7, sharex=True, sharey=True)
-    handles: dict[str, Artist] = {}
-    for (name, part), panel in zip(parts.items(), panels, strict=False):
-        panel.set_title(style.wrapped(name, width / columns - 0.4, 8), loc="left")
+    rows = -(-len(parts) // columns)
+    titles = [style.wrapped(name, width / columns - 0.45, 8) for name in parts]
+    figure, panels = style.panels(rows, columns, width, 1.3 + titled(titles), sharex=True, sharey=True)
+    handles: dict[str, style.Handle] = {}
+    for title, part, panel in zip(titles, parts.values(), panels, strict=False):
+        panel.set_title(title, loc="left")
         handles |= draw(panel, part)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     metric = str(lines["metric"].iloc[0])
-    style.tidy(figure, panels, columns, len(parts), "layer", f"{probe.replace('_', ' ')}: {axis(metric)}")
+    tidy(figure, panels, columns, len(parts), x="layer", y=f"{probe.replace('_', ' ')}: {axis(metric)}")
     style.note(figure, told(parts))
     style.legend(figure, handles)
     return figure
 
 
-def draw(axes: Axes, part: pd.DataFrame) -> dict[str, Artist]:
+def draw(axes: Axes, part: pd.DataFrame) -> dict[str, style.Handle]:
     """One configuration; gives what stands for its lines in a legend."""
-    drawn: dict[str, Artist] = {}
+    drawn: dict[str, style.Handle] = {}
     for index, (side, aside) in enumerate(SIDES.items()):
         found = by_layer(part[part["representation"] == side])
         bars = (found["mean"] - found["low"], found["high"] - found["mean"])
@@ -57,7 +59,7 @@ def draw(axes: Axes, part: pd.DataFrame) -> dict[str, Artist]:
     plain = part[part["layer"].isna()].groupby(["representation", "period"], sort=True)
     for index, ((feature, period), values) in enumerate(plain, len(SIDES)):
         look = style.look(index) | {"marker": "", "lw": 1.6}
-        name = f"{str(feature).replace('_', '-')}, {1e3 * period:g} ms"
+        name = f"{str(feature).replace('_', '-')}, {1e3 * float(str(period)):g} ms"
         drawn[name] = axes.axhline(values["mean"].mean(), **look)
     return drawn
 
@@ -70,7 +72,10 @@ def by_layer(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def told(parts: dict[str, pd.DataFrame]) -> str:
+    runs = [part["run"].nunique() for part in parts.values()]
     seeds = [part["seed"].nunique() for part in parts.values()]
-    if max(seeds) == 1:
-        return "One run each: bars are the 95% intervals of its probe, over test utterances and the probe's seeds."
-    return f"Points: mean of {style.span(seeds, 'seed')}; bars: 95% intervals over them (one run: of its probe)."
+    own = "95% intervals of its probe, over test utterances and the probe's seeds."
+    if max(runs) == 1:
+        return f"One run each; bars: {own}"
+    alone = f" One run alone: {own}" if min(runs) == 1 else ""
+    return f"Points: mean of {span(seeds, 'seed')}. Bars: 95% intervals (Student's t over the seeds).{alone}"
