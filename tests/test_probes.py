@@ -11,6 +11,7 @@ from plugins.probes.phone_frames import PhoneFrames
 from plugins.probes.pnmi import PNMI
 from research.downstream import Features
 from research.errors import HarkError
+from research.nn.classifier import Training
 from research.nn.grid import Grid, vocabulary
 
 # shifted by 10 ms: a from 10 to 60 ms, b to 90 ms, nothing, c from 110 to 150 ms
@@ -178,7 +179,9 @@ def test_a_label_that_was_never_taught_is_a_mistake():
     assert vocabulary(features, news)["new"] == 0
 
 
-@pytest.mark.parametrize("probe", [PhoneFrames(PhoneFrames.Config(steps=50)), PNMI(PNMI.Config(clusters=7))])
+@pytest.mark.parametrize(
+    "probe", [PhoneFrames(PhoneFrames.Config(training=Training(steps=50))), PNMI(PNMI.Config(clusters=7))]
+)
 def test_answers_depend_on_the_seed_alone(probe):
     train, test = random_speech(0.02), random_speech(0.02, seed=1)
     for features in (train, test):
@@ -194,7 +197,9 @@ def test_answers_depend_on_the_seed_alone(probe):
     assert not torch.equal(first, asked(probe, train, test, seed=1).counts)
 
 
-@pytest.mark.parametrize("probe", [PhoneFrames(PhoneFrames.Config(steps=50)), PNMI(PNMI.Config(clusters=7))])
+@pytest.mark.parametrize(
+    "probe", [PhoneFrames(PhoneFrames.Config(training=Training(steps=50))), PNMI(PNMI.Config(clusters=7))]
+)
 def test_an_utterance_is_answered_as_if_it_were_alone(probe):
     train, test = random_speech(0.02), random_speech(0.02, seed=1)
     together = asked(probe, train, test).counts
@@ -207,3 +212,48 @@ def test_accuracy_is_a_share_of_what_was_asked():
     found = phone_frames.metrics(torch.tensor([[3.0, 1.0, 4.0], [1.0, 2.0, 5.0]]))
     assert found["accuracy"].tolist() == pytest.approx([0.75, 0.2])
     assert found["majority"].tolist() == pytest.approx([0.25, 0.4])
+
+
+def test_dev_alone_chooses_the_learning_rate():
+    """A rate of 0 always says the first label: right on this dev, wrong on this test."""
+    train, test = random_speech(0.02), random_speech(0.02, seed=1)
+    dev = random_speech(0.02, seed=2)
+    dev.segments = [[(s, e, "p0") for s, e, _ in one] for one in dev.segments]
+    probe = PhoneFrames(
+        PhoneFrames.Config(grid=Grid(shift=0.0), training=Training(lrs=[0.03, 0.0], steps=50))
+    )
+    held, answers = probe.run(train, dev, test, seed=0)
+    assert answers.chosen == held.chosen == {"lr": 0.0}
+    assert score(held)["accuracy"] == 1.0
+    assert score(answers)["accuracy"] < 0.3
+    held, answers = probe.run(train, test, dev, seed=0)
+    assert answers.chosen == {"lr": 0.03}
+    assert score(held)["accuracy"] > 0.99
+
+
+def test_a_hidden_layer_reads_what_no_linear_one_can():
+    """The label is whether two signs are equal."""
+    generator = torch.Generator().manual_seed(0)
+    parts = []
+    for _ in range(3):
+        x = torch.randint(2, (400, 2), generator=generator).float()
+        segments = [(i * 0.02, (i + 1) * 0.02, str(bool(a == b))) for i, (a, b) in enumerate(x.tolist())]
+        parts.append(Features([x], 0.02, [segments]))
+    linear, mlp = (
+        score(PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0), training=each)).run(*parts, seed=0)[1])
+        for each in (Training(steps=50), Training(steps=50, hidden=16))
+    )
+    assert linear["accuracy"] < 0.7
+    assert mlp["accuracy"] > 0.99
+
+
+def test_weights_of_layers_favour_the_one_that_tells():
+    train, test = random_speech(0.02), random_speech(0.02, seed=1)
+    for k, features in enumerate((train, test)):
+        noise = torch.Generator().manual_seed(k)
+        frames = [torch.stack([torch.randn(x.shape, generator=noise), x], 1) for x in features.frames]
+        features.frames, features.layers = frames, (3, 5)  # (T, L, D)
+    answers = PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0))).run(train, test, test, seed=0)[1]
+    assert sum(answers.weights) == pytest.approx(1)
+    assert answers.weights[1] > 0.7
+    assert score(answers)["accuracy"] > 0.95

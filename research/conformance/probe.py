@@ -10,7 +10,7 @@ from research.conformance.tools import identical
 from research.downstream import Answers, Features, Probe
 
 PERIOD, PHONES, SPEECH = 0.02, 4, 0.2  # seconds per frame, labels, seconds per label
-TRAIN, DEV, TEST, LABELS = 16, 5, 6, 6  # utterances, labels per utterance
+TRAIN, DEV, TEST, LABELS = 16, 8, 9, 12  # utterances, labels per utterance
 
 
 def tiny(probe: Probe, count: int, seed: int, signal: float = 1.0) -> Features:
@@ -18,11 +18,11 @@ def tiny(probe: Probe, count: int, seed: int, signal: float = 1.0) -> Features:
     source = torch.Generator().manual_seed(seed)
     drawn = torch.randint(PHONES, (count, LABELS), generator=source)  # (U, labels)
     if probe.key:
-        drawn = drawn[:, :1].expand(-1, LABELS)
+        drawn = (torch.arange(count) % PHONES)[:, None].expand(-1, LABELS)
     spread = drawn.repeat_interleave(round(SPEECH / PERIOD), 1)  # (U, T)
     x = signal * torch.nn.functional.one_hot(spread, PHONES)  # (U, T, D)
     frames = list(x + torch.randn(x.shape, generator=source))
-    speakers = [f"s{u % 2}" for u in range(count)]
+    speakers = [f"s{u // PHONES % 2}" for u in range(count)]  # each says every label
     if probe.key:
         return Features(frames, PERIOD, [[] for _ in frames], [str(int(p)) for p in drawn[:, 0]], speakers)
     segments = [[(k * SPEECH, (k + 1) * SPEECH, str(int(p))) for k, p in enumerate(row)] for row in drawn]

@@ -19,6 +19,8 @@ from research.files import write
 ENOUGH = 150  # utterances of a voice that is a label
 MOST = 300  # utterances of one voice that are used
 TEST, VALID = 0.2, 0.1  # shares
+ONE_WORD = ("digits", "letters", "phonetic")  # kinds of recordings that hold a word or two
+WORDS = 20  # in a split, at least
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,12 @@ def prepare(corpus: Path) -> Path:
             f"{corpus}: no prepared corpus is here (summary.json is missing); see `hark prepare debspeech`"
         )
     rows = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
-    tasks = {name: task for name, task in (("voice", voice(rows)), ("language", language(rows))) if task}
+    found = {"voice": voice(rows), "language": language(rows), "word": word(rows)}
+    tasks = {name: task for name, task in found.items() if task}
     if not tasks:
         raise HarkError(
-            f"{corpus}: has neither two voices of {ENOUGH} utterances nor two languages of two sources each"
+            f"{corpus}: has neither two voices of {ENOUGH} utterances, nor two languages of two sources each, nor "
+            "words that two voices of a language say"
         )
     with making(corpus):
         for name, task in tasks.items():
@@ -86,6 +90,27 @@ def language(rows: Sequence[Row]) -> Task | None:
         "by source: no voice and no source of the test is in training or valid",
         "training has one voice in each language, so a classifier may learn voices and channels instead; valid has the "
         "voices of training and is no guide to the test",
+        splits,
+    )
+
+
+def word(rows: Sequence[Row]) -> Task | None:
+    """Which word it is, where several voices of a language say the same; a word is on one side in every language."""
+    splits: Splits = {"train": [], "valid": [], "test": []}
+    for language, of_language in sorted(grouped(rows, "lang").items()):
+        short = [row for row in of_language if row.get("kind") in ONE_WORD]
+        for name, some in sorted(grouped(short, "word").items()):
+            if len(grouped(some, "speaker")) > 1:
+                share = place({"id": name})
+                side = "test" if share < 2 * TEST else "valid" if share < 2 * (TEST + VALID) else "train"
+                splits[side] += [row | {"item": f"{language}/{name}"} for row in sorted(some, key=place)]
+    if min(len({row["item"] for row in some}) for some in splits.values()) < WORDS:
+        return None
+    return Task(
+        "item",
+        "by word, in all languages alike: nothing that is said in the test is said in training or valid",
+        "every voice has a channel of its own, and few voices say each word: to find a word across voices is to hear "
+        "past both; all voices are heard in training",
         splits,
     )
 
