@@ -269,7 +269,7 @@ def test_what_is_wrong_is_named_before_the_numbers(bad):
     tree, _, (failed, stopped, lost, nan, other, schema, alarmed) = bad
     (alert,) = [text.text for text in tree.iter("p") if text.get("class") == "alert"]
     assert alert.startswith(
-        "Not all is well: failed run, stopped run, missing run, no finite value, missing seeds"
+        "Not all is well: failed run, stopped run, missing run, not averaged, missing seeds"
     )
     told = {
         (row["what"], name): row["why"] for row in table(tree, "why") for name in row["which"].split(", ")
@@ -277,7 +277,9 @@ def test_what_is_wrong_is_named_before_the_numbers(bad):
     assert "CUDA out of memory" in told["failed run", failed]
     assert "not averaged" in told["stopped run", stopped]
     assert ("missing run", lost) in told
-    assert "NaN" in told["no finite value", nan]
+    assert "without a finite" in told["not averaged", nan]
+    assert ("not averaged", schema) in told
+    assert ("NaN or infinite", nan) in told
     assert "badbad" in told["mixed code", other]
     assert "schema" in told["mixed schema", schema]
     lacking = told["missing seeds", "quantizer.codes=64 masking.prob=0.06"]

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from research.analysis.design import reasons
 from research.analysis.labels import plain
 
 FEW = 6  # runs that are named with one reason
-KINDS = {
+KINDS = {  # words of a problem -> what it is called
     "code ": "mixed code",
     " of schema ": "mixed schema",
     "not finite": "NaN or infinite",
-}  # words of a problem
+    " is nan": "NaN or infinite",
+    " is inf": "NaN or infinite",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def faults(frame: pd.DataFrame, metric: str) -> list[Fault]:
     """Everything that a reader has to know before the numbers."""
     return [
         *unfinished(frame),
-        *no_number(frame, metric),
+        *unusable(frame, metric),
         *missing_seeds(frame, metric),
         *problems(frame),
     ]
@@ -47,17 +48,12 @@ def unfinished(frame: pd.DataFrame) -> Iterator[Fault]:
         )
 
 
-def no_number(frame: pd.DataFrame, metric: str) -> Iterator[Fault]:
-    """Finished runs without a finite value of the metric."""
+def unusable(frame: pd.DataFrame, metric: str) -> Iterator[Fault]:
+    """Finished runs that are not averaged all the same: without a finite value, of another schema."""
     done = frame[frame["state"] == "done"]
-    some = done[~np.isfinite(done[metric].astype(float))]
-    if len(some):
-        yield Fault(
-            "no finite value",
-            len(some),
-            named(some["run"]),
-            f"{metric} is NaN, infinite or was not measured; not averaged",
-        )
+    for reason, some in done.groupby(reasons(frame, metric)[done.index], sort=False):
+        if reason:
+            yield Fault("not averaged", len(some), named(some["run"]), f"{reason}, though done")
 
 
 def usable(frame: pd.DataFrame, metric: str) -> "pd.Series[bool]":
