@@ -17,6 +17,7 @@ from research.launch.sweep import ledger
 from research.launch.watch import notes
 from research.launch.watch.jobs import settle
 from research.launch.watch.train import train
+from research.launch.watch.watcher import Watcher
 from research.training.follower import waiting
 from research.training.sent import sent
 from tests import runs
@@ -237,8 +238,10 @@ def test_what_cannot_be_is_refused_before_anything_is_made(panel, tmp_path, word
 def test_a_run_that_went_back_forgets_what_it_found_later(tmp_path):
     for step in (3, 6):
         notes.note(tmp_path, "probed", step, values={"quick/gain": step / 10})
-    notes.note(tmp_path, "undone", 6)
+    (tmp_path / "probes.jsonl").write_text('{"step": 3}\n{"step": 6}\n')
+    Watcher(tmp_path, compose_config([])).undo(4)
     assert notes.found(tmp_path) == {3: {"quick/gain": 0.3}}
+    assert list(probed(tmp_path)) == [3]
     notes.note(tmp_path, "probed", 6, values={"quick/gain": 0.5})
     assert notes.found(tmp_path)[6] == {"quick/gain": 0.5}
 

@@ -1,9 +1,10 @@
 """`hark probe` of one step, within a process that goes on: all that the process draws and sets stays as it was."""
 
+import json
 import random
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,8 @@ from research.config import Watch
 from research.errors import HarkError
 from research.evaluation import command
 from research.evaluation.probe import probe
-from research.evaluation.records import PRETRAINED, RANDOM, Line, store
+from research.evaluation.records import PRETRAINED, RANDOM, Line, alone, store
+from research.files import write
 
 BASELINE = "log_mel"  # one is enough for what does not move
 
@@ -57,6 +59,15 @@ def put(run: Path, words: Sequence[str]) -> dict[str, float]:
     for task in dict.fromkeys(line["task"] for line in new):
         store(run / "probes.jsonl", [line for line in new if line["task"] == task])
     return numbers(lines) | {"seconds": round(time.monotonic() - began, 3)}
+
+
+def forget(run: Path, steps: Collection[int]) -> None:
+    """Drop what probes.jsonl says of some steps."""
+    path = run / "probes.jsonl"
+    if steps and path.exists():
+        with alone(path):
+            kept = [line for line in runs.read_jsonl(path) if line["step"] not in steps]
+            write(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def numbers(lines: Sequence[Line]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from research.launch.sweep.job import Leave
 from research.launch.sweep.order import Order
 from research.launch.watch import notes
 from research.launch.watch.jobs import Jobs
-from research.launch.watch.put import parse, put, words_of
+from research.launch.watch.put import forget, parse, put, words_of
 
 
 def check(config: Config) -> None:
@@ -98,7 +98,8 @@ class Watcher:
         return notes.found(self.run)
 
     def undo(self, step: int) -> None:
-        """Lines of probes.jsonl are replaced when their steps are done again."""
-        for later in notes.found(self.run):
-            if later > step:
-                notes.note(self.run, "undone", later)
+        """Forget the numbers and the lines of later steps: they are probed when they were done again."""
+        later = [other for other in notes.by_step(self.run) if other > step]
+        for other in later:
+            notes.note(self.run, "undone", other)
+        forget(self.run, later)
