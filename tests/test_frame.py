@@ -94,6 +94,17 @@ def test_what_another_factor_decides_has_no_effect_of_its_own(folder):
     assert frame.runs(folder.path).attrs["factors"] == ["quantizer.codes", "optimizer.lr"]
 
 
+def test_cells_that_were_typed_otherwise_and_never_run_have_no_say_in_it(folder):
+    words = [("quantizer.codes=16", "train.clip=1"), ("quantizer.codes=32", "train.clip=2")]
+    cells = {folder.run(*each).name: each for each in words}
+    sweep(folder.path, cells | {"run-0123456789": ("quantizer.codes=16", "train.clip=3")})
+    found = frame.runs("codes", folder.path)
+    assert (found.attrs["factors"], found.attrs["follows"]) == (
+        ["quantizer.codes"],
+        {"train.clip": "quantizer.codes"},
+    )
+
+
 def test_gains_are_positive_where_less_is_better(folder):
     folder.run(score=0.2, random=0.5, falls=True)
     found = frame.runs(folder.path)
@@ -191,7 +202,7 @@ def test_a_config_that_cannot_be_used_is_told(folder, text):
 
 
 def test_numbers_that_are_not_finite_are_missing_and_told(folder):
-    run = folder.run(score=math.nan)
+    run = folder.run(score=math.inf)
     lines(run / "metrics.jsonl", [logged(10, math.inf, "health"), logged(STEPS, math.inf, "valid", acc=None)])
     found = row(frame.runs(folder.path), run)
     assert all(math.isnan(found[name]) for name in ("valid/loss", "valid/acc", "probe/phones/gain"))
@@ -199,8 +210,8 @@ def test_numbers_that_are_not_finite_are_missing_and_told(folder):
         "health/loss is not finite at 1 steps, first 10",
         "valid/loss is not finite at 1 steps, first 20",
         "valid/acc is not finite at 1 steps, first 20",
-        "phones of pretrained is nan",
-        "phones of gain is nan",
+        "phones of pretrained is inf",
+        "phones of gain is inf",
     ]
 
 

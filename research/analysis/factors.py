@@ -52,7 +52,7 @@ def follows(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     run = frame[frame["state"] != "missing"]
-    order = sorted(keys, key=lambda key: (-frame[key].nunique(), "." in key))
+    order = sorted(keys, key=lambda key: (-run[key].nunique(), "." in key))
     for number, key in enumerate(order):
         asked = run if run[key].nunique() > 1 else frame
         kept = [other for other in order[:number] if other not in found]
