@@ -77,11 +77,36 @@ def test_the_voice_test_asks_for_what_no_voice_said_in_training(corpus):
     assert not topics["train"] & topics["valid"]
 
 
+def test_a_word_is_asked_across_voices_and_taught_in_no_language(corpus):
+    found = rows(60)
+    for speaker, language in (("ann", "en"), ("bea", "es"), ("col", "es"), ("dan", "it"), ("eva", "it")):
+        for k in range(200):
+            line = {"id": f"{speaker}-digit-{k}", "audio_filepath": f"{speaker}/{k}.flac", "duration": 0.5}
+            about = {"lang": language, "speaker": speaker, "source": speaker, "kind": "digits"}
+            found.append(line | about | {"word": f"digits/{k}"})
+    write(corpus, found)
+    tasks.prepare(corpus)
+    splits = read(corpus, "word")
+    assert all(of(lines, "lang") == {"es", "it"} for lines in splits.values())  # English has one voice
+    assert {split: len(of(lines, "item")) for split, lines in splits.items()} == {
+        split: len(lines) / 2 for split, lines in splits.items()
+    }  # two voices each
+    said = {split: of(lines, "word") for split, lines in splits.items()}
+    assert not said["test"] & (said["train"] | said["valid"])
+    assert not said["train"] & said["valid"]
+    assert json.loads((corpus / "word.json").read_text())["label"] == "item"
+
+
 def test_facts_are_written_beside_the_manifests(corpus):
     tasks.prepare(corpus)
     facts = json.loads((corpus / "language.json").read_text())
     assert facts["label"] == "lang"
     assert facts["confound"]
+    for task in ("voice", "language"):
+        splits = read(corpus, task)
+        for key in json.loads((corpus / f"{task}.json").read_text())["apart"]:
+            assert of(splits["test"], key)
+            assert not of(splits["test"], key) & (of(splits["train"], key) | of(splits["valid"], key))
     for name, digest in facts["sha256"].items():
         assert hashlib.sha256((corpus / name).read_bytes()).hexdigest() == digest
     summary = json.loads((corpus / "summary.json").read_text())
@@ -104,5 +129,5 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, capsys):
     assert main(["prepare", "tasks", str(tmp_path)]) == 2
     assert "no prepared corpus is here" in capsys.readouterr().err
     write(tmp_path, rows(5)[:5])
-    with pytest.raises(HarkError, match="has neither two voices of 150 utterances nor two languages"):
+    with pytest.raises(HarkError, match="has neither two voices of 150 utterances, nor two languages"):
         tasks.prepare(tmp_path)
