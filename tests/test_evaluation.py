@@ -11,7 +11,7 @@ from torch import nn
 
 from plugins.encoders.fastconformer import FastConformer
 from plugins.frontends.log_mel import LogMel
-from research import runs
+from research import registry, runs
 from research.compose import compose_config
 from research.config import Data
 from research.data.manifest import load
@@ -142,7 +142,9 @@ def probe(*words):
     command.run(parser.parse_args([str(word) for word in words]))
 
 
-def test_a_run_is_probed_beside_its_baselines(run, capsys):
+def test_a_run_is_probed_beside_its_baselines(run, capsys, monkeypatch):
+    registry.load_plugins()
+    monkeypatch.setattr(registry.config_of("probe", "phone_frames").training, "steps", 20)
     words = (run, "--seeds", "2", "--dev", "2", "--sentences", "6")
     probe(*words, "--probe", "phone_frames", "pnmi")
     lines = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
