@@ -1,7 +1,8 @@
 """Classification tasks on a prepared corpus, with splits that do not let a classifier cheat where that can be helped.
 
 <corpus>/<task>_train.jsonl, <task>_valid.jsonl, <task>_test.jsonl
-<corpus>/<task>.json   label, how it was split, what else could tell the labels apart, SHA-256 of the manifests
+<corpus>/<task>.json   label, how it was split, what else could tell the labels apart, SHA-256 of the manifests, and
+                       `apart`: keys of lines of which no value of the test's is in train or valid
 """
 
 import hashlib
@@ -29,6 +30,7 @@ class Task:
     split: str
     confound: str
     splits: Splits
+    apart: tuple[str, ...]
 
 
 def prepare(corpus: Path) -> Path:
@@ -60,13 +62,14 @@ def voice(rows: Sequence[Row]) -> Task | None:
     splits: Splits = {"train": [], "valid": [], "test": []}
     for some in by.values():
         for row in sorted(some, key=place)[:MOST]:
-            splits[part_of(topic(row))].append(row)
+            splits[part_of(topic(row))].append(row | {"topic": topic(row)})
     return Task(
         "speaker",
         "by prompt or level of a game: no voice says in training what any says in the test",
         "every voice was recorded in one place, and few places hold two voices: the channel may tell voices apart, so "
         "this is voice/source id",
         splits,
+        ("topic",),
     )
 
 
@@ -75,14 +78,17 @@ def language(rows: Sequence[Row]) -> Task | None:
     splits: Splits = {"train": [], "valid": [], "test": []}
     for _, of_language in sorted(grouped(rows, "lang").items()):
         sources = sorted(grouped(of_language, "source").values(), key=kind)
-        heard = {row["speaker"] for row in sources[0]}
-        unheard = [row for some in sources[1:] for row in some if row["speaker"] not in heard]
+        known = {row["speaker"] for row in sources[0]}
+        unheard = [row for some in sources[1:] for row in some if row["speaker"] not in known]
         if not unheard:
             continue
         for row in sorted(sources[0], key=place)[:MOST]:
             splits["valid" if place({"id": f"valid {row['id']}"}) < VALID else "train"].append(row)
         for some in grouped(unheard, "speaker").values():
             splits["test"] += sorted(some, key=place)[:MOST]
+    for key in ("speaker", "source"):  # of any language
+        heard = {row[key] for row in splits["train"] + splits["valid"]}
+        splits["test"] = [row for row in splits["test"] if row[key] not in heard]
     if len({row["lang"] for row in splits["test"]}) < 2:
         return None
     return Task(
@@ -91,6 +97,7 @@ def language(rows: Sequence[Row]) -> Task | None:
         "training has one voice in each language, so a classifier may learn voices and channels instead; valid has the "
         "voices of training and is no guide to the test",
         splits,
+        ("speaker", "source"),
     )
 
 
@@ -112,6 +119,7 @@ def word(rows: Sequence[Row]) -> Task | None:
         "every voice has a channel of its own, and few voices say each word: to find a word across voices is to hear "
         "past both; all voices are heard in training",
         splits,
+        ("word",),
     )
 
 
@@ -145,7 +153,8 @@ def save(corpus: Path, name: str, task: Task) -> None:
         path = corpus / f"{name}_{split}.jsonl"
         write_manifest(path, rows)
         digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    facts = {"label": task.label, "split": task.split, "confound": task.confound, "sha256": digests}
+    told = {"label": task.label, "split": task.split, "apart": task.apart, "confound": task.confound}
+    facts = {**told, "sha256": digests}
     write(corpus / f"{name}.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
