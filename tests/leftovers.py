@@ -3,6 +3,8 @@
 import json
 from functools import cache
 
+from omegaconf import OmegaConf
+
 from research import registry, runs
 from research.compose import Variants
 from research.config import Config
@@ -32,8 +34,8 @@ class Folder:
         run = runs.folder(composed.config)
         run.mkdir(parents=True)
         values = {"plugins": composed.choices, **runs.values_of(composed.config)}
-        runs.write(run / "config.yaml", runs.OmegaConf.to_yaml(values))
-        runs.write(run / "overrides.yaml", runs.OmegaConf.to_yaml(composed.overrides))
+        runs.write(run / "config.yaml", OmegaConf.to_yaml(values))
+        runs.write(run / "overrides.yaml", OmegaConf.to_yaml(composed.overrides))
         runs.write(run / "code.json", json.dumps({"commit": commit, "diff": diff}))
         (run / "cost.json").write_text('{"wall_s": 60, "device_h": 0.05, "audio_h": 2.0}')
         last = STEPS if done else STEPS // 2

@@ -201,6 +201,15 @@ def test_a_config_that_cannot_be_used_is_told(folder, text):
     assert row(found, other)["problems"] == ""
 
 
+def test_a_folder_of_other_things_stops_no_other(folder):
+    run, bare, other = (folder.run(f"run.seed={seed}") for seed in range(3))
+    lines(run / "jobs.jsonl", [{"event": "queued", "kind": "train"}])
+    (bare / "overrides.yaml").write_text("")
+    found = frame.runs(folder.path)
+    assert (row(found, run)["state"], row(found, run)["problems"]) == ("unreadable", "KeyError: 'scheduler'")
+    assert [row(found, each)["state"] for each in (bare, other)] == ["done", "done"]
+
+
 def test_numbers_that_are_not_finite_are_missing_and_told(folder):
     run = folder.run(score=math.inf)
     lines(run / "metrics.jsonl", [logged(10, math.inf, "health"), logged(STEPS, math.inf, "valid", acc=None)])

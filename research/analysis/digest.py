@@ -48,13 +48,21 @@ class Digest(msgspec.Struct):
 
 def digest(run: Path) -> Digest:
     """Read a run folder; whatever is wrong with it is told, not raised."""
+    try:
+        return whole(run)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        return Digest(run.name, str(run), "unreadable", problems=[f"{type(error).__name__}: {error}"])
+
+
+def whole(run: Path) -> Digest:
+    """Read a run folder whose files hold what they should, as far as they hold anything."""
     done = runs.finished(run)
     told = [f"{name} is missing" for name in (*FIRST, *LAST * done) if not (run / name).exists()]
     config = mapping(run / "config.yaml", told)
     plugins = config.pop("plugins", {})
     config = dict(flat(config)) | plugins
     found = Digest(run.name, str(run), state_of(run, told, done=done), config=config, problems=told)
-    found.typed = typed(reading.values(run / "overrides.yaml", told))
+    found.typed = typed(reading.values(run / "overrides.yaml", told) or [])
     code, cost = mapping(run / "code.json", told), mapping(run / "cost.json", told)
     found.commit = code.get("commit", "")
     found.diff = hashlib.sha256(code["diff"].encode()).hexdigest()[:10] if code.get("diff") else ""

@@ -14,7 +14,8 @@ def runs(source: str | Path, root: Path = Path("runs")) -> pd.DataFrame:
     """One row per run of a folder, a sweep of `root`, a packed file (`*.jsonl`) or `wandb:ENTITY/PROJECT`.
 
     run, path, name, signature, seed
-    state        done, unfinished, missing (a sweep's cell without a run), or how its last job ended: failed, ...
+    state        done, unfinished, missing (a sweep's cell without a run), unreadable, or how its last job ended:
+                 failed, ...
     step, steps  logged last, and of the whole run
     commit, dirty, schema (of metrics.jsonl)
     problems     what is wrong with it, in words; "" when nothing is

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -44,8 +45,8 @@ def leave(folder: Path, count: int, lines: int) -> None:
         run = runs.folder(composed.config)
         run.mkdir()
         kept = {"plugins": composed.choices, **runs.values_of(composed.config)}
-        (run / "config.yaml").write_text(runs.OmegaConf.to_yaml(kept))
-        (run / "overrides.yaml").write_text(runs.OmegaConf.to_yaml(composed.overrides))
+        (run / "config.yaml").write_text(OmegaConf.to_yaml(kept))
+        (run / "overrides.yaml").write_text(OmegaConf.to_yaml(composed.overrides))
         (run / "code.json").write_text(json.dumps({"commit": "0" * 40, "diff": "x" * 40_000}))
         (run / "cost.json").write_text('{"wall_s": 60, "device_h": 0.05, "audio_h": 2.0}')
         (run / "metrics.jsonl").write_text("".join(logged(step) for step in range(lines)))
