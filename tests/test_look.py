@@ -176,3 +176,19 @@ def test_manifests_without_phones_are_refused(opened, speech):
     assert not any("phones" in line for line in lines)
     with pytest.raises(HarkError, match=r"has no phones"):
         look_layers.speech_of(opened, 2, speech["valid"])
+
+
+def test_what_a_reader_would_stumble_over_is_found():
+    figure = Figure(figsize=(6, 5))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1])
+    axes.set_xlabel("time")
+    axes.text(0.5, 0.5, "one", transform=axes.transAxes)
+    axes.text(0.5, 0.52, "other", transform=axes.transAxes)
+    figure.text(0.97, 0.5, "far too long")
+    assert faults(figure) == [
+        "x axis has no unit: 'time'",
+        "y axis has no name",
+        "'far too long' is cut off",
+        "'one' covers 'other'",
+    ]

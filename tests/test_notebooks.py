@@ -71,6 +71,7 @@ def home(corpus, tmp_path_factory, module_cache):
     speech = {split: data / f"{split}.jsonl" for split in ("train", "valid")}
     run = train(speech, home / "runs", "train.steps=16", "encoder.stride=4", "data.batch_seconds=8")
     probe(run)
+    (home / "tmp").mkdir()
     (home / "notebooks").mkdir()
     (home / "notebooks" / "data").symlink_to(ROOT / "notebooks" / "data")
     return home
@@ -79,8 +80,9 @@ def home(corpus, tmp_path_factory, module_cache):
 def executed(book, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TMPDIR", str(folder.parent / "tmp"))  # where the runs of one's own plugin go
     client = NotebookClient(
-        book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     return client.execute()
 
