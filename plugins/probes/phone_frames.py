@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from research.downstream import Answers, Features, Probe
-from research.nn.classifier import Classifier, Training, best, fit
+from research.nn.classifier import Classifier, Training, search
 from research.nn.grid import Grid, vocabulary
 from research.registry import preset, register
 
@@ -43,10 +43,13 @@ class PhoneFrames(Probe):
         pairs = self.cfg.grid.align(train, known)
         x, y = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])  # (K, D), (K, P)
         common = y[y >= 0].mode().values
-        lr, model = best(
-            training.lrs,
-            lambda lr: fit(x, y, len(known), training, lr=lr, seed=seed),
-            lambda model: float(self.counts(model, dev, known, common)[:, 0].sum()),
+        lr, model = search(
+            x,
+            y,
+            len(known),
+            training,
+            seed=seed,
+            score=lambda model: float(self.counts(model, dev, known, common)[:, 0].sum()),
         )
         weights = model.weights if train.layers else []
 

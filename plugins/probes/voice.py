@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from research.downstream import Answers, Features, Probe
-from research.nn.classifier import Classifier, Training, best, fit
+from research.nn.classifier import Classifier, Training, search
 from research.registry import preset, register
 
 
@@ -58,10 +58,13 @@ class UtteranceLabel(Probe):
             hits = torch.stack([said == right, y.mode().values == right, right >= 0], 1)  # (U, 3)
             return (hits[..., None] * F.one_hot(right, len(known))[:, None]).double()
 
-        lr, model = best(
-            training.lrs,
-            lambda lr: fit(x, y[:, None], len(known), training, lr=lr, seed=seed),
-            lambda model: float(metrics(counts(model, dev).sum(0, keepdim=True))["macro_accuracy"]),
+        lr, model = search(
+            x,
+            y[:, None],
+            len(known),
+            training,
+            seed=seed,
+            score=lambda model: float(metrics(counts(model, dev).sum(0, keepdim=True))["macro_accuracy"]),
         )
         weights = model.weights if train.layers else []
         held, asked = counts(model, dev), counts(model, test)

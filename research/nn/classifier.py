@@ -1,7 +1,7 @@
 """A small classifier on frozen features: how probes learn one, and choose its learning rate."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -15,7 +15,7 @@ M = TypeVar("M")
 class Training:
     """AdamW for a fixed number of steps, the rate falling to zero by half a cosine."""
 
-    lrs: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1])  # at first; dev chooses one
+    lrs: list[float] = field(default_factory=lambda: [3e-3, 1e-2, 3e-2, 1e-1, 3e-1])  # at first; dev chooses
     steps: int = 300  # of the optimizer
     batch: int = 512  # inputs
     weight_decay: float = 0.1
@@ -79,6 +79,15 @@ def fit(x: Tensor, y: Tensor, labels: int, training: Training, *, lr: float, see
         optimizer.step()
         schedule.step()
     return model
+
+
+def search(
+    x: Tensor, y: Tensor, labels: int, training: Training, *, seed: int, score: Callable[[Classifier], float]
+) -> tuple[float, Classifier]:
+    """Choose the learning rate by trainings of a fifth of the steps, then take all of them with it."""
+    short = replace(training, steps=-(-training.steps // 5))
+    lr, _ = best(training.lrs, lambda lr: fit(x, y, labels, short, lr=lr, seed=seed), score)
+    return lr, fit(x, y, labels, training, lr=lr, seed=seed)
 
 
 def best(lrs: Sequence[float], fitted: Callable[[float], M], score: Callable[[M], float]) -> tuple[float, M]:
