@@ -22,7 +22,14 @@ def ablation(root, levels, seeds=3, *, steps=100, effect=lambda cell: 0.0, noise
             lines(run / "metrics.jsonl", learnt(steps, gain))
             lines(run / "probes.jsonl", probed(run.name, steps, gain))
             rows.append(
-                {"run": run.name, "path": str(run), "name": "nest", "seed": seed, "state": "done", "step": steps}
+                {
+                    "run": run.name,
+                    "path": str(run),
+                    "name": "nest",
+                    "seed": seed,
+                    "state": "done",
+                    "step": steps,
+                }
                 | {"steps": steps, "problems": "", "device_h": 1.0 + gain, "audio_h": 4.0, **cell}
                 | {"valid/acc": 0.4 + gain, f"probe/{PROBE}/pretrained": 0.5 + gain}
             )

@@ -14,7 +14,9 @@ CODES = "quantizer.codes"
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory):
-    return ablation(tmp_path_factory.mktemp("runs"), {CODES: [64, 256]}, effect=lambda cell: cell[CODES] / 2560)
+    return ablation(
+        tmp_path_factory.mktemp("runs"), {CODES: [64, 256]}, effect=lambda cell: cell[CODES] / 2560
+    )
 
 
 def brute(run, metric, value, split, *, falls):

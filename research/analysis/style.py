@@ -13,8 +13,8 @@ from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.artist import Artist
-from matplotlib.container import Container
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine

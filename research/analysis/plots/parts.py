@@ -10,6 +10,7 @@ from research.analysis.seeds import differing
 from research.analysis.style import RC, long, wrapped
 
 LABEL, TICK = RC["axes.labelsize"], RC["xtick.labelsize"]
+SLANTED = 1.2  # inches of a line of a slanted word
 AROUND = 0.6  # inches of a figure's height that are not its panels'
 
 
@@ -49,8 +50,9 @@ def span(counts: Iterable[float], what: str) -> str:
 
 def levels(axes: Axes, names: Sequence[str], width: float) -> None:
     """Write words at the x axis of a panel of `width` inches: in one line, or slanted where they would meet."""
+    names = [wrapped(name, SLANTED, TICK) for name in names]
     axes.set_xticks(range(len(names)), names)
-    if max(long(name, TICK) for name in names) > 0.8 * width / len(names):
+    if max(long(line, TICK) for name in names for line in name.split("\n")) > 0.8 * width / len(names):
         axes.tick_params(axis="x", rotation=30)
         for tick in axes.get_xticklabels():
             tick.set(ha="right", rotation_mode="anchor")

@@ -28,7 +28,8 @@ def speed(
     """
     means = summary(table, by)
     parts = groups(table, by)
-    names = [style.wrapped(name, 0.22 * width, TICK) for name in parts]
+    factor = heading(table, by).rpartition(".")[2]
+    names = [style.wrapped(f"{factor} {name}".strip(), 0.22 * width, TICK) for name in parts]
     failed = [style.wrapped(missed(part), 0.14 * width, TICK) for part in parts.values()]
     tall = 1 + max(text.count("\n") for text in (*names, *failed))
     figure, panels = style.panels(1, len(COSTS), width, (0.13 * tall + 0.12) * len(names) + 0.55, sharey=True)
@@ -41,7 +42,6 @@ def speed(
         panel.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
-    panels[0].set_ylabel(heading(table, by))
     if any(failed):
         words = panels[-1].secondary_yaxis("right")
         words.set_yticks(range(len(failed)), failed)
