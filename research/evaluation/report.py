@@ -9,10 +9,14 @@ from rich.table import Table
 from research.evaluation.intervals import COVERS
 from research.evaluation.records import PRETRAINED, RANDOM, Line
 
+WIDE = 250  # characters of a line in a file
+
 
 def show(written: Sequence[Line], left: Sequence[str] = ()) -> None:
     """Print, task by task, the headline of every probe for every representation, then what the numbers rest on."""
     console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
     for task in dict.fromkeys(line["task"] for line in written):
         of_task = [line for line in written if line["task"] == task]
         scores = [line for line in of_task if line["kind"] == "score"]

@@ -18,7 +18,7 @@ class Training:
     lrs: list[float] = field(default_factory=lambda: [3e-3, 1e-2, 3e-2, 1e-1, 3e-1])  # at first; dev chooses
     steps: int = 300  # of the optimizer
     batch: int = 512  # inputs
-    weight_decay: float = 0.1
+    weight_decay: float = 0.1  # of all weights
     hidden: int = 0  # width of one hidden layer; 0: linear
 
 
