@@ -33,7 +33,8 @@ class SameVoice(Probe):
     utterances of the set; each later one is compared, by cosine, with every voice. The voices are those of the
     `language` task's test, each with a language and a channel of its own, which give most of them away: the rate says
     how far voices with their sources lie apart, not how well a verification system would do. Nothing is learnt, and
-    the interval takes the voices as given. Scores are counted in bins of a thousandth. Needs `hark prepare tasks`.
+    the interval takes the voices as given. Scores are counted in bins of a thousandth. Needs `hark prepare tasks`. As for
+    `voice`, the baseline to beat is `log_mel_raw`.
     """
 
     example = ("probe.enrolled=1",)

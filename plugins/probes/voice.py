@@ -31,6 +31,9 @@ class UtteranceLabel(Probe):
     place, so it is voice/source id: the channel may tell what the voice does not. `language` asks which language it
     is, of voices and sources that training has not heard; dev has heard them, so its choice of rate and layer may not
     be the best for the test. Both need `hark prepare tasks`. Of the learning rates dev chooses one.
+
+    A frontend that normalises every utterance (`log_mel`, `mfcc`) leaves next to nothing in a mean: the baseline to beat
+    is `log_mel_raw` or `mfcc_plain`.
     """
 
     example = ("probe.training.steps=60",)
