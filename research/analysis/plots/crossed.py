@@ -28,7 +28,7 @@ def interaction(
     found = means(frame, metric, [b, a])
     figure, (axes,) = style.panels(1, 1, width, 2.4)
     shown = list(dict.fromkeys(map(plain, sorted(found[a], key=rank))))
-    names = short([a, b])
+    names = short({*frame.attrs.get("factors", ()), a, b})
     drawn: dict[str, style.Handle] = {}
     lines = found.groupby(b, dropna=False, sort=False)
     for index, (value, line) in enumerate(lines):
