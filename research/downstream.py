@@ -58,6 +58,7 @@ class Probe(Plugin):
         ""  # of a manifest's line, that `labels` are read from; "": the probe asks `segments` (its phones)
     )
     falls: bool = False  # lower is better: the headline is an error
+    baselines: tuple[str, ...] = ()  # frontends that it has to be compared with, beside the usual ones
     mixes: bool = False  # learns a weight for each layer when it is given several `Features.layers`
 
     def run(self, train: Features, dev: Features, test: Features, seed: int) -> tuple[Answers, Answers]:

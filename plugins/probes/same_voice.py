@@ -34,7 +34,7 @@ class SameVoice(Probe):
     `language` task's test, each with a language and a channel of its own, which give most of them away: the rate says
     how far voices with their sources lie apart, not how well a verification system would do. Nothing is learnt, and
     the interval takes the voices as given. Scores are counted in bins of a thousandth. Needs `hark prepare tasks`. As for
-    `voice`, the baseline to beat is `log_mel_raw`.
+    `voice`, the baselines to beat are those that nothing normalises.
     """
 
     example = ("probe.enrolled=1",)
@@ -44,6 +44,7 @@ class SameVoice(Probe):
         enrolled: int = 5  # utterances that a voice is made of; one without more is left out
 
     task, key, falls = "language", "speaker", True
+    baselines = ("log_mel_raw", "mfcc_plain")
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()

@@ -32,8 +32,8 @@ class UtteranceLabel(Probe):
     is, of voices and sources that training has not heard; dev has heard them, so its choice of rate and layer may not
     be the best for the test. Both need `hark prepare tasks`. Of the learning rates dev chooses one.
 
-    A frontend that normalises every utterance (`log_mel`, `mfcc`) leaves next to nothing in a mean: the baseline to beat
-    is `log_mel_raw` or `mfcc_plain`.
+    A frontend that normalises every utterance (`log_mel`, `mfcc`) leaves next to nothing in a mean: the baselines to beat
+    are those that nothing normalises.
     """
 
     example = ("probe.training.steps=60",)
@@ -45,6 +45,7 @@ class UtteranceLabel(Probe):
         training: Training = field(default_factory=Training)
 
     mixes = True
+    baselines = ("log_mel_raw", "mfcc_plain")
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()

@@ -49,9 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline",
         nargs="+",
-        default=list(BASELINES),
         metavar="NAME",
-        help=f"frontends to compare with, beside random-init encoders (default: {' '.join(BASELINES)})",
+        help=f"frontends to compare with, beside random-init encoders (default: {' '.join(BASELINES)}, and what a probe names)",
     )
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint of a run (default: the newest)")
     parser.add_argument(

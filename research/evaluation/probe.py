@@ -10,6 +10,7 @@ from rich.progress import Progress
 from research import registry
 from research.contracts import Frontend
 from research.downstream import Features, Probe
+from research.evaluation.command import BASELINES
 from research.evaluation.features import pick
 from research.evaluation.kept import Kept
 from research.evaluation.records import Found, Key, Line, Setting, lines, store
@@ -27,12 +28,16 @@ def probe(args: argparse.Namespace) -> tuple[list[Line], list[str]]:
     registry.load_plugins()
     names = args.probe or registry.names("probe")
     probes = {name: registry.build(registry.config_of("probe", name)) for name in names}
-    baselines = {name: registry.build(registry.config_of("frontend", name)) for name in args.baseline}
     subject = find(args.checkpoint, args.step)
     found, left = tasks(probes, args, subject.data)
     written = []
     for splits in found:
         of_task = {name: probe for name, probe in probes.items() if probe.task == splits.task}
+        named = args.baseline or [
+            *BASELINES,
+            *(name for probe in of_task.values() for name in probe.baselines),
+        ]
+        baselines = {name: registry.build(registry.config_of("frontend", name)) for name in named}
         written += store(args.out or subject.out, asked(splits, of_task, baselines, subject, args))
     return written, left
 
