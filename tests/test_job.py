@@ -152,7 +152,18 @@ def test_probes_of_a_run_are_a_job_too(job, corpus):
     order, file = job
     assert work(file)[0] == 0
     words = ["--train", str(corpus / "phones_train.jsonl"), "--test", str(corpus / "phones_test.jsonl")]
-    words += ["--probe", "phone_frames", "--sentences", "4", "--dev", "2", "--seeds", "2"]
+    words += [
+        "--probe",
+        "phone_frames",
+        "--sentences",
+        "4",
+        "--dev",
+        "2",
+        "--seeds",
+        "2",
+        "--baseline",
+        "log_mel",
+    ]
     replace(order, kind="probe", probe=words).save(file)
     code, said = work(file)
     assert code == 0, said

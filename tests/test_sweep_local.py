@@ -6,7 +6,7 @@ import re
 from research.cli import main
 from tests.runs import TINY
 
-PROBE = "--probe phone_frames --sentences 4 --dev 2 --seeds 2"
+PROBE = "--probe phone_frames --sentences 4 --dev 2 --seeds 2 --baseline log_mel"
 
 
 def test_cells_are_trained_probed_and_never_repeated(corpus, speech, tmp_path, capsys):
