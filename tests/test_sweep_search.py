@@ -19,6 +19,7 @@ from research.launch.sweep.search import Trials, folder_of
 from research.launch.sweep.space import distribution, points, space
 from tests.runs import TINY
 
+LINE = {"kind": "score", "probe": "pnmi", "representation": "pretrained", "headline": True, "chosen": True}
 RATE = {"optimizer.lr": "tag(log,interval(1e-4,1e-2))", "quantizer.codes": "64,128"}
 
 
@@ -246,15 +247,8 @@ def test_a_probe_is_waited_for(tmp_path):
     run = tmp_path / "run"
     finish(run, 1.0)
     assert fate(run, "probe/pnmi", 2)[0].value == "open"
-    line = {
-        "kind": "score",
-        "probe": "pnmi",
-        "representation": "pretrained",
-        "headline": True,
-        "chosen": True,
-    }
-    others = [{"kind": "comparison"}, line | {"chosen": False}, line | {"representation": "random_init"}]
-    lines = [*others, line | {"step": 5, "mean": 0.2}, line | {"step": 10, "mean": 0.4}]
+    others = [{"kind": "comparison"}, LINE | {"chosen": False}, LINE | {"representation": "random_init"}]
+    lines = [*others, LINE | {"step": 5, "mean": 0.2}, LINE | {"step": 10, "mean": 0.4}]
     (run / "probes.jsonl").write_text(
         "".join(json.dumps({"step": 10, "mean": 9} | each) + "\n" for each in lines)
     )
@@ -266,17 +260,10 @@ def test_a_probe_is_waited_for(tmp_path):
 def test_a_probe_on_the_way_is_no_result(tmp_path):
     run = tmp_path / "run"
     finish(run, 1.0)
-    line = {
-        "kind": "score",
-        "probe": "pnmi",
-        "representation": "pretrained",
-        "headline": True,
-        "chosen": True,
-    }
-    lines = [line | {"step": 5, "mean": 0.9}]
+    lines = [LINE | {"step": 5, "mean": 0.9}]
     (run / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     assert fate(run, "probe/pnmi", 2)[0].value == "open"
-    lines.append(line | {"step": 10, "mean": 0.4})
+    lines.append(LINE | {"step": 10, "mean": 0.4})
     (run / "probes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     assert fate(run, "probe/pnmi", 2)[1] == 0.4
     facts = {"scheduler": "local", "sweep": "s", "code": "", "batch": "b", "order": "b-0.json"}

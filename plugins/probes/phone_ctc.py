@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from research.downstream import Answers, Features, Probe
-from research.nn.classifier import best
+from research.nn.classifier import best, standard
 from research.nn.edits import collapse, edits
 from research.nn.grid import Grid
 from research.registry import preset, register
@@ -88,7 +88,7 @@ class CTCReader(Probe):
             [torch.tensor([known[t] for t in one]).long() for one in part] for part in texts
         )
         x = torch.cat(train.frames)  # (K, D)
-        mean, scale = x.mean(0), x.std(0).clamp(min=1e-5)
+        mean, scale = standard(x)
         xs, us, vs = (
             [self.cells((x - mean) / scale, part.period) for x in part.frames] for part in (train, dev, test)
         )

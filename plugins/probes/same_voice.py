@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from research.downstream import Answers, Features, Probe
 from research.errors import HarkError
+from research.nn.classifier import standard
 from research.registry import register
 
 BINS = 2000  # of cosines from -1 to 1
@@ -52,7 +53,7 @@ class SameVoice(Probe):
 
     def run(self, train: Features, dev: Features, test: Features, seed: int) -> tuple[Answers, Answers]:
         x = torch.cat(train.frames)  # (K, D)
-        mean, scale = x.mean(0), x.std(0).clamp(min=1e-5)
+        mean, scale = standard(x)
 
         def answer(features: Features) -> Answers:
             vectors = torch.stack([((x - mean) / scale).mean(0) for x in features.frames])  # (U, D)

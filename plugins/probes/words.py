@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from research.downstream import Answers, Features, Probe
 from research.errors import HarkError
+from research.nn.classifier import standard
 from research.registry import register
 
 
@@ -44,7 +45,7 @@ class Words(Probe):
 
     def run(self, train: Features, dev: Features, test: Features, seed: int) -> tuple[Answers, Answers]:
         x = torch.cat(train.frames)  # (K, D)
-        mean, scale = x.mean(0), x.std(0).clamp(min=1e-5)
+        mean, scale = standard(x)
 
         def counts(features: Features, count: int) -> Tensor:  # (U, 4)
             vectors = [sections((x - mean) / scale, count) for x in features.frames]

@@ -22,6 +22,11 @@ class Training:
     hidden: int = 0  # width of one hidden layer; 0: linear
 
 
+def standard(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scale (...) by which the training features (K, ...) standardise all others."""
+    return x.mean(0), x.std(0).clamp(min=1e-5)
+
+
 class Classifier(nn.Module):
     """Inputs (K, D) -> scores (K, P, labels) of each of P positions; linear, or with one hidden layer.
 
@@ -35,8 +40,9 @@ class Classifier(nn.Module):
     def __init__(self, x: Tensor, positions: int, labels: int, hidden: int = 0) -> None:
         super().__init__()
         self.positions = positions
-        self.register_buffer("mean", x.mean(0))
-        self.register_buffer("scale", x.std(0).clamp(min=1e-5))
+        mean, scale = standard(x)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
         self.mix = nn.Parameter(torch.zeros(x.size(1) if x.ndim > 2 else 0))  # (L,)
         self.hidden = nn.Sequential(nn.Linear(x.size(-1), hidden), nn.ReLU()) if hidden else nn.Identity()
         self.out = nn.Linear(hidden or x.size(-1), positions * labels)
