@@ -176,7 +176,7 @@ def test_a_job_of_this_machine_probes_beside_the_training(plain, panel, tmp_path
     until(lambda: 6 in curve(run), "the job logs what it found")
     assert sorted(probed(run)) == [6]
     until(lambda: steps(run / "checkpoints") == [8], "a checkpoint goes once it was probed")
-    assert main(["status", run.name, "--folder", str(tmp_path)]) == 0
+    assert main(["status", run.name, "--follow", "--folder", str(tmp_path)]) == 0
     before = (run / "jobs.jsonl").read_bytes()
     done(panel, tmp_path, *JOB)
     assert (run / "jobs.jsonl").read_bytes() == before
