@@ -146,7 +146,7 @@ class Train:
     validate_every: int = 500
     parallel: Parallel = volatile(Parallel.ddp)  # what several ranks do with the model
     max_skipped: int = 20  # steps in a row with a non-finite loss or gradient before the run stops
-    compile: bool = volatile(False)  # torch.compile on the encoder
+    compile: bool = volatile(False)  # torch.compile on the blocks of encoders
     log_every: int = volatile(10)
 
     def share(self, ranks: int) -> int:

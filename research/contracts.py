@@ -67,12 +67,16 @@ class Batch:
         """The same batch after some rows (K,) of `noisy` were changed; rows that were listed before stay listed."""
         return replace(self, noisy=noisy, changed=torch.cat([self.changed, rows]).unique())
 
-    def to(self, device: torch.device) -> "Batch":
-        audio = self.audio.to(device)
-        noisy = audio if self.noisy is self.audio else self.noisy.to(device)
-        noise = None if self.noise is None else self.noise.to(device)
-        labels = None if self.labels is None else self.labels.to(device)
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same around other values, such as copies elsewhere; what lives on the host stays as it is."""
+        audio = self.audio.replace(change(self.audio.x))
+        noisy = audio if self.noisy is self.audio else self.noisy.replace(change(self.noisy.x))
+        noise = None if self.noise is None else self.noise.replace(change(self.noise.x))
+        labels = None if self.labels is None else self.labels.replace(change(self.labels.x))
         return Batch(audio, noisy, self.changed, noise, labels, self.ids, self.texts)
+
+    def to(self, device: torch.device) -> "Batch":
+        return self.map(lambda x: x.to(device, non_blocking=True))
 
 
 @dataclass

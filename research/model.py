@@ -117,22 +117,27 @@ def join(cfg: Config, frontend: Frontend, encoder: Encoder, masking: Masking) ->
 
 def check(cfg: Config) -> Objective:
     """Build on the meta device: refuses an illegal combination (HarkError) without memory or time."""
-    check_parallel(cfg.train)
     with torch.device("meta"):
-        augment: Augmentation = build(cfg.augmentation)
-        check_noise(augment, cfg.data)
-        if not augment.keeps_time:
-            raise HarkError(
-                f"augmentation ({type(augment).__name__}) changes the lengths of what is heard, but an objective needs "
-                "frames in step with those of the clean signal: type augmentation=none, or leave that part out"
-            )
-        objective = assemble(cfg)
-        if isinstance(cfg.data, Streams) and "labels" in objective.wants:
-            raise HarkError(
-                "data=lhotse: has no labels of frames, for streams may cut and join what these count, and "
-                f"objective={registry.name_of(cfg.objective)} learns from them; type data=manifest"
-            )
-        return objective
+        return legal(cfg)
+
+
+def legal(cfg: Config) -> Objective:
+    """`assemble` what may be trained; HarkError for an illegal combination."""
+    check_parallel(cfg.train)
+    augment: Augmentation = build(cfg.augmentation)
+    check_noise(augment, cfg.data)
+    if not augment.keeps_time:
+        raise HarkError(
+            f"augmentation ({type(augment).__name__}) changes the lengths of what is heard, but an objective needs "
+            "frames in step with those of the clean signal: type augmentation=none, or leave that part out"
+        )
+    objective = assemble(cfg)
+    if isinstance(cfg.data, Streams) and "labels" in objective.wants:
+        raise HarkError(
+            "data=lhotse: has no labels of frames, for streams may cut and join what these count, and "
+            f"objective={registry.name_of(cfg.objective)} learns from them; type data=manifest"
+        )
+    return objective
 
 
 def check_use(cfg: Config, masks: Use, quantizes: Use) -> None:
@@ -158,10 +163,10 @@ def default(kind: str) -> Any:
 
 
 def check_parallel(train: Train) -> None:
-    """HarkError for a model that would be both compiled as a whole and gathered in pieces."""
+    """HarkError for blocks that would be both compiled and gathered in pieces."""
     if train.compile and train.parallel is Parallel.fsdp:
         raise HarkError(
-            "train.compile=true: compiles the encoder as a whole, but train.parallel=fsdp gathers it block by block; "
+            "train.compile=true: compiles blocks as they are, but train.parallel=fsdp gathers each when it is called; "
             "type train.compile=false or train.parallel=ddp"
         )
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from research.config import Data, Streams
@@ -18,7 +19,7 @@ from research.data.manifest import load
 from research.data.plan import Item
 from research.data.streams.slices import Slices
 from research.errors import HarkError
-from tests.sounds import everything, loader_of, mixed_speech
+from tests.sounds import RATE, everything, loader_of, mixed_speech, write
 
 
 @pytest.fixture
@@ -44,6 +45,45 @@ def test_kept_audio_is_bit_identical_and_needs_no_file(corpus_folder, tmp_path):
         assert loaded.counts == plain.counts
         assert loaded.batch.ids == plain.batch.ids
     assert again.counts["converted"] > 0
+
+
+def test_noise_is_bit_identical_and_what_needs_no_conversion_needs_no_file(corpus_folder, tmp_path):
+    (tmp_path / "noise").mkdir()
+    noise = mixed_speech(tmp_path / "noise")  # segments of longer files too
+    plain = loader_of(corpus_folder, noise)
+    items = [Item(epoch, np.arange(40)) for epoch in range(12)]
+    wanted = [plain.load(item).batch.noise for item in items]
+    loader = loader_of(corpus_folder, noise, cache=str(tmp_path / "cache"))
+    first = [loader.load(item).batch.noise for item in items]
+    for file in (*(f"{i}.wav" for i in range(0, 24, 4)), "long.flac", "long.ogg"):  # 16 kHz, mono
+        (tmp_path / "noise" / file).unlink()
+    again = [loader.load(item).batch.noise for item in items]
+    for found in (first, again):
+        for mine, plainly in zip(found, wanted, strict=True):
+            assert torch.equal(mine.x, plainly.x)
+            assert torch.equal(mine.lengths, plainly.lengths)
+
+
+def test_a_kept_part_of_an_utterance_is_that_part(corpus_folder, tmp_path):
+    loader = loader_of(corpus_folder, cache=str(tmp_path / "cache"))
+    everything(loader)
+    whole = loader.decoded.get(30).samples
+    for part in (slice(0, 100), slice(517, 1_000), slice(len(whole) - 9, len(whole) + 50)):
+        assert np.array_equal(loader.decoded.get(30, part).samples, whole[part])
+
+
+def test_noise_that_is_broken_elsewhere_is_read_where_it_is_sound(corpus_folder, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "noise.flac"
+    soundfile.write(path, 0.1 * rng.standard_normal(50 * RATE), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    noise = write(tmp_path / "noise.jsonl", {"audio_filepath": "noise.flac", "duration": 50.0})
+    found = [
+        everything(loader_of(corpus_folder, noise, **more))
+        for more in ({}, {"cache": str(tmp_path / "cache")})
+    ]
+    assert torch.equal(found[0].batch.noise.x, found[1].batch.noise.x)
+    assert found[0].bad_noise == found[1].bad_noise != []
 
 
 def test_what_cannot_be_decoded_is_not_kept(corpus_folder, tmp_path):

@@ -43,7 +43,6 @@ TAKEN = {
     "nn.fsdp.FSDPWrapper": None,
     "nn.fsdp.to_fsdp2": "module gangs applier mixed_precision_dtype fp32_reduce broadcast_state skip_init"
     " reshard_after_forward cpu_offload",
-    "nn.ddp.to_ddp": "module gangs find_unused_parameters static_graph normalize_grads",
     "utils.threading.ThreadPool.queue": "self callback args kwargs",
 }
 

@@ -125,7 +125,7 @@ def test_a_parameter_without_a_dimension_is_refused():
 
 def test_what_cannot_be_shared_is_refused_when_the_config_is_composed():
     both = ["data.train=[]", "train.parallel=fsdp", "train.compile=true"]
-    with pytest.raises(HarkError, match=r"train.compile=true: compiles the encoder as a whole"):
+    with pytest.raises(HarkError, match=r"train.compile=true: compiles blocks as they are"):
         check(compose_config(both).config)
     with pytest.raises(HarkError, match="cannot share an encoder that begins to be trained"):
         compose_classify(["label=lang", "train.parallel=fsdp", "tune.start=5"])

@@ -16,7 +16,7 @@ from research.contracts import Seq
 from research.errors import HarkError
 from research.interop.nemo import load
 from research.interop.report import Fate
-from research.nn.functional import masked_ce, select, stack
+from research.nn.functional import select, stack
 
 FIXTURES = Path(__file__).parent / "fixtures" / "nemo"
 ARCHIVES = ("large_style", "xlarge_style")
@@ -73,7 +73,7 @@ def test_log_probabilities(case):
 def test_loss(case):
     hit = stack(case.nemo.mask[..., None], 8).mean(-1) > case.model.cfg.threshold  # (B, T)
     ids = case.model.quantizer(select(stack(case.feats.x, 8), hit)).ids  # (M, G)
-    loss = masked_ce(case.model.head(select(case.encoded.last.x, hit)), ids)
+    loss = case.model.head.cross_entropy(select(case.encoded.last.x, hit), ids)
     assert abs(loss.total / loss.count - case.nemo.loss) < 1e-5
 
 

@@ -56,7 +56,10 @@ BAD = {
     "no GPU": (typed("run.device=cuda"), "device", "there will be no GPU"),
     "unknown GPU": (typed("cluster.device=h1000"), "device", "did you mean 'h100'"),
     "memory": (typed("cluster.memory_gb=0.5"), "memory", "cluster.memory_gb has 0.5"),
-    "GPU memory": (typed("encoder.channels=4096", "data.batch_seconds=200", "data.buckets=1", "cluster.device=t4"), "memory", "t4 has"),
+    "GPU memory": (
+        sounds(lambda i: signal_of(20.0, RATE), "encoder.channels=2048", "data.batch_seconds=400", "cluster.device=t4"),
+        "memory", "t4 has",
+    ),
     "time": (typed("cluster.device=h100", "checkpoint.every=1000000000", "train.steps=2000000000"), "time", "not even the"),
     "disk": (typed("checkpoint.keep_last=10000000"), "disk", "lower checkpoint.keep_last"),
     "no source": (streamed(typed("data.train=[]")), "train", "no source is named"),

@@ -78,7 +78,7 @@ def test_layer_norm_makes_codes_blind_to_level_and_offset(inputs):
 
 def test_pieces_give_what_the_whole_gives(inputs, monkeypatch):
     whole = make()(inputs).ids
-    monkeypatch.setattr(random_projection, "ROWS", 5)
+    monkeypatch.setattr(random_projection, "ROOM", 5 * 8192)
     assert torch.equal(make()(inputs).ids, whole)
 
 

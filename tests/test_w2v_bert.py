@@ -9,6 +9,7 @@ from research.conformance.case import Case, speech
 from research.conformance.tools import Fixed
 from research.errors import HarkError
 from research.model import assemble, check
+from research.nn.functional import masked_ce
 
 registry.load_plugins()
 
@@ -118,8 +119,10 @@ def test_masked_prediction_is_of_the_quantizers_ids():
     model.quantizer.register_forward_hook(lambda _m, _a, codes: found.append(codes.ids))
 
     class Oracle(torch.nn.Module):
-        def forward(self, _h):
-            return 100.0 * torch.nn.functional.one_hot(found[-1], model.quantizer.codes).float()
+        def cross_entropy(self, _h, ids):
+            return masked_ce(
+                100.0 * torch.nn.functional.one_hot(found[-1], model.quantizer.codes).float(), ids
+            )
 
     model.head = Oracle()
     loss = losses(model, speech(model))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from research.contracts import Augmentation, Batch
-from research.nn.augment import check_range, pool, set_energy, uniform
+from research.nn.augment import check_range, set_energy, uniform
 from research.registry import preset, register
 
 
@@ -51,27 +51,24 @@ class SpeakerNoise(Augmentation):
         is_noise = torch.full((len(rows),), batch.noise is not None)  # (K,)
         if others:
             is_noise &= torch.rand(len(rows)) < self.cfg.noise_ratio
-        clean = batch.noisy.x[rows.to(batch.noisy.x.device)]  # (K, N)
+        clean = batch.noisy.x[rows.to(batch.noisy.x.device, non_blocking=True)]  # (K, N)
         mixed = clean + self.interference(batch, rows, clean, is_noise)  # (K, N)
-        noisy = batch.noisy.x.index_copy(0, rows.to(clean.device), mixed)  # (B, N)
+        noisy = batch.noisy.x.index_copy(0, rows.to(clean.device, non_blocking=True), mixed)  # (B, N)
         return batch.augmented(batch.noisy.replace(noisy), rows)
 
     def interference(self, batch: Batch, rows: Tensor, clean: Tensor, is_noise: Tensor) -> Tensor:
         """What is added to the chosen rows, at its level: (K, N)."""
-        lengths = batch.noisy.lengths[rows]  # (K,)
-        starts, sizes = self.stretches(lengths)  # (K, J)
-        sources, pool = self.sources(batch, rows, is_noise, sizes)  # 3 x (K, J), (R, N')
+        starts, sizes = self.stretches(batch.noisy.lengths[rows])  # (K, J)
         added, inside = torch.zeros_like(clean), torch.zeros_like(clean, dtype=torch.bool)
-        time = torch.arange(clean.size(1), device=clean.device)  # (N,)
-        for column in torch.stack([starts, sizes, *sources], dim=-1).to(clean.device).unbind(1):  # (K, 5)
-            start, size, row, offset, period = (part[:, None] for part in column.unbind(1))  # (K, 1) each
-            here = (time >= start) & (time < start + size)  # (K, N)
-            sample = (offset + (time - start).clamp(min=0)) % period  # (K, N)
-            added = torch.where(here, pool[row, sample], added)  # (K, N)
-            inside |= here
+        plan = torch.stack([starts, sizes, *self.sources(batch, rows, is_noise, sizes)], dim=-1)  # (K, J, 5)
+        for k, stretches in enumerate(plan.tolist()):
+            heard = batch.noise if batch.noise is not None and is_noise[k] else batch.noisy
+            for start, size, source, offset, period in stretches:
+                added[k, start : start + size] = repeating(heard.x[source, :period], offset, size)
+                inside[k, start : start + size] = True
         snr = torch.where(
             is_noise, uniform(self.cfg.noise_snr, len(rows)), uniform(self.cfg.speech_snr, len(rows))
-        ).to(clean.device)  # (K,) dB
+        ).to(clean.device, non_blocking=True)  # (K,) dB
         signal = clean * inside if self.cfg.snr_over is Over.mixed else clean  # (K, N)
         wanted = signal.square().sum(1) * 10 ** (-snr / 10)  # (K,)
         return set_energy(added, wanted)
@@ -94,8 +91,8 @@ class SpeakerNoise(Augmentation):
 
     def sources(
         self, batch: Batch, rows: Tensor, is_noise: Tensor, sizes: Tensor
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Row, offset and period of what each stretch plays, (K, J) each, and the signals they point into."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, offset and period of what each stretch plays, of the noise or of the other utterances: (K, J) each."""
         audio, k, j = batch.noisy, len(rows), sizes.size(1)
         low, high = self.cfg.speakers
         b = len(audio.lengths)
@@ -105,13 +102,17 @@ class SpeakerNoise(Augmentation):
         period = audio.lengths[speaker].clamp(min=1)  # (K, J)
         offset = (torch.rand(k, j) * (period - sizes + 1).clamp(min=1)).long()  # (K, J)
         if batch.noise is None:
-            return (speaker, offset, period), audio.x
-        noise = batch.noise
-        own = noise.lengths[rows, None].clamp(min=1).expand(k, j)  # (K, J)
+            return speaker, offset, period
+        own = batch.noise.lengths[rows, None].clamp(min=1).expand(k, j)  # (K, J)
         pick = is_noise[:, None]
-        row = torch.where(pick, b + rows[:, None], speaker)
         offset = torch.where(pick, (sizes.cumsum(1) - sizes) % own, offset)
-        return (row, offset, torch.where(pick, own, period)), pool(audio, noise).x  # (2B, N')
+        return torch.where(pick, rows[:, None], speaker), offset, torch.where(pick, own, period)
+
+
+def repeating(x: Tensor, offset: int, size: int) -> Tensor:
+    """`size` samples of (N,) from `offset` on, again and again from its start: (size,)."""
+    end = offset + size
+    return x.repeat(-(-end // len(x)))[offset:end] if end > len(x) else x[offset:end]
 
 
 preset("nest_paper", SpeakerNoise.Config(prob=0.2, noise_ratio=0.1))

@@ -9,6 +9,7 @@ from research.nn.attention import ATTENTION, Layout, last_seen
 from research.nn.causal import Depthwise
 from research.nn.conformer import FeedForward
 from research.nn.dropout import Dropout
+from research.nn.linear import Linear
 from research.nn.stack import Stack, skip_rows
 from research.nn.subsampling import full_striding
 from research.registry import preset, register
@@ -21,7 +22,7 @@ class GatedMLP(nn.Module):
         super().__init__()
         half = cfg.gate_dim // 2
         self.norm, self.inner_norm = nn.LayerNorm(cfg.dim), nn.LayerNorm(half)
-        self.up, self.down = nn.Linear(cfg.dim, cfg.gate_dim), nn.Linear(half, cfg.dim)
+        self.up, self.down = Linear(cfg.dim, cfg.gate_dim), Linear(half, cfg.dim)
         self.depthwise = Depthwise(half, cfg.kernel, cfg.convolutions)
         nn.init.normal_(self.depthwise.weight, std=1e-6)  # at first the gate lets everything through
         nn.init.constant_(self.depthwise.bias, 1.0)  # type: ignore[arg-type]
@@ -47,7 +48,7 @@ class Block(nn.Module):
         self.attention = ATTENTION[cfg.positions](cfg.dim, cfg.heads, bias=True, dropout=cfg.dropout_att)
         self.gated = GatedMLP(cfg)
         self.merge_conv = Depthwise(2 * cfg.dim, cfg.merge_kernel, cfg.convolutions)
-        self.merge = nn.Linear(2 * cfg.dim, cfg.dim)
+        self.merge = Linear(2 * cfg.dim, cfg.dim)
         self.norm = nn.LayerNorm(cfg.dim)
         self.dropout = Dropout(cfg.dropout)
 

@@ -10,6 +10,7 @@ from research.errors import HarkError
 from research.nn.attention import ATTENTION, Layout, Positions, Window, last_seen, lay_out, refuse_context
 from research.nn.causal import Convolutions, furthest
 from research.nn.dropout import Dropout
+from research.nn.linear import Linear
 from research.nn.transformer import Block, Distances, GatedAttention, NormOrder, PositionConv, PositionNorm
 from research.registry import preset, register
 
@@ -64,7 +65,7 @@ class Transformer(Encoder):
         self.cfg, self.dim, self.depth, self.stride = cfg, cfg.dim, cfg.depth, 1
         self.ahead = ahead(cfg)
         self.embed_norm = nn.LayerNorm(dim_in)
-        self.projection = nn.Linear(dim_in, cfg.dim)
+        self.projection = Linear(dim_in, cfg.dim)
         self.dropout_embed, self.dropout = Dropout(cfg.dropout_embed), Dropout(cfg.dropout)
         self.positions = nn.ModuleList(
             PositionConv(

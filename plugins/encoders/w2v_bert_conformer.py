@@ -11,6 +11,7 @@ from research.errors import HarkError
 from research.nn.attention import Layout, Positions, lay_out
 from research.nn.conformer import Block, FeedForward
 from research.nn.dropout import Dropout
+from research.nn.linear import Linear
 from research.nn.shaw import ShawAttention
 from research.registry import preset, register
 
@@ -21,10 +22,10 @@ class CausalConvolution(nn.Module):
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.gate = nn.Linear(dim, 2 * dim, bias=False)
+        self.gate = Linear(dim, 2 * dim, bias=False)
         self.depthwise = nn.Conv2d(dim, dim, (1, kernel), groups=dim, bias=False)
         self.inner_norm = nn.LayerNorm(dim)
-        self.out = nn.Linear(dim, dim, bias=False)
+        self.out = Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, D), bool (B, T) -> (B, T, D)."""
@@ -71,7 +72,7 @@ class W2vBertConformer(Encoder):
         refuse(cfg)
         self.cfg, self.dim, self.depth = cfg, cfg.dim, cfg.depth
         self.norm_in = nn.LayerNorm(dim_in)
-        self.project = nn.Linear(dim_in, cfg.dim)
+        self.project = Linear(dim_in, cfg.dim)
         self.dropout_pre = Dropout(cfg.dropout_pre)
         self.layers = nn.ModuleList(block(cfg) for _ in range(cfg.depth))
 

@@ -1,12 +1,13 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat, Use
 from research.errors import HarkError
 from research.nn.functional import mean, select, stack
 from research.nn.future import Future, heard
+from research.nn.linear import Linear
 from research.registry import register
 
 
@@ -38,7 +39,7 @@ class APC(Objective):
                 "all alike; type frontend=log_mel_raw"
             )
         self.shift = cfg.shift
-        self.head = nn.Linear(self.encoder.dim, self.encoder.stride * self.frontend.dim)
+        self.head = Linear(self.encoder.dim, self.encoder.stride * self.frontend.dim)
 
     def forward(self, batch: Batch) -> Loss:
         r = self.encoder.stride

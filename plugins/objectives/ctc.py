@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
@@ -9,6 +9,7 @@ from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat, Use
 from research.errors import HarkError
 from research.nn.edits import collapse, edits
 from research.nn.functional import mask_ratio, silence
+from research.nn.linear import Linear
 from research.registry import preset, register
 
 
@@ -40,10 +41,10 @@ class CTC(Objective):
         self.blank = len(cfg.alphabet)
         self.codes = {character: code for code, character in enumerate(cfg.alphabet)}
         self.heard = str.maketrans(dict.fromkeys(cfg.silent, " "))
-        self.head = nn.Linear(self.encoder.dim, self.blank + 1)
+        self.head = Linear(self.encoder.dim, self.blank + 1)
 
     def forward(self, batch: Batch) -> Loss:
-        _, noisy = self.features(batch)  # (B, S, F)
+        noisy = self.frontend(batch.noisy)  # (B, S, F): nothing asks for the clean side
         mask = torch.zeros(noisy.x.shape[:2], dtype=torch.bool)  # (B, S)
         if self.training:
             mask = self.masking(noisy.lengths, noisy.x.size(1))

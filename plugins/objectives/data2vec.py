@@ -3,11 +3,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq
 from research.errors import HarkError
 from research.nn.functional import mask_ratio, select
+from research.nn.linear import Linear
 from research.nn.modules import MaskToken
 from research.nn.regression import instance_norm, regress
 from research.nn.teacher import Teacher
@@ -53,7 +54,7 @@ class Data2Vec(Objective):
         self.top = range(max(0, depth - cfg.layers) + 1, depth + 1)
         self.teacher = Teacher(self.encoder)
         self.mask_token = MaskToken(dim)
-        self.head = nn.Linear(dim, dim)
+        self.head = Linear(dim, dim)
 
     def forward(self, batch: Batch) -> Loss:
         clean, noisy = self.features(batch)  # (B, S, F)

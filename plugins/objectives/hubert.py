@@ -5,7 +5,7 @@ from torch import Tensor
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq
 from research.errors import HarkError
-from research.nn.functional import feature_penalty, mask_ratio, masked_ce, select
+from research.nn.functional import feature_penalty, mask_ratio, select
 from research.nn.labels import aligned
 from research.nn.modules import CosineHead, MaskToken
 from research.registry import preset, register
@@ -57,7 +57,7 @@ class MaskedPrediction(Objective):
         return loss.noting(mask_ratio(mask, z.lengths))
 
     def predict(self, h: Seq, y: Seq, hit: Tensor) -> Loss:  # (B, T, D), (B, T, C), (B, T)
-        return masked_ce(self.head(select(h.x, hit)), self.ids(select(y.x, hit)))
+        return self.head.cross_entropy(select(h.x, hit), self.ids(select(y.x, hit)))
 
     def targets(self, batch: Batch, z: Seq) -> Seq:
         """What `ids` makes labels of, for the frames of z (B, T, D) that have one: (B, T, C)."""

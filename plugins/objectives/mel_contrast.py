@@ -7,6 +7,7 @@ from research.errors import HarkError
 from research.nn.contrast import contrast
 from research.nn.decoder import Decoder
 from research.nn.functional import mask_ratio, select, silence, stack
+from research.nn.linear import Linear
 from research.nn.norm import BatchNorm, update_running
 from research.nn.separable import Activation, Block
 from research.nn.spec_augment import SpecAugment
@@ -110,7 +111,7 @@ class MelContrast(MelObjective):
         super().__init__(cfg, parts=parts)
         width = cfg.closing.dim or self.encoder.dim
         self.heads["contrast"] = Decoder(width, cfg.hidden, cfg.dim, cfg.upsample)
-        self.target = nn.Linear(self.frontend.dim * self.piece, cfg.dim)
+        self.target = Linear(self.frontend.dim * self.piece, cfg.dim)
 
     def compare(self, x: Tensor, tap: Seq, last: Seq, hit: Tensor) -> Loss:
         return self.contrast(self.heads["contrast"](tap, hit), self.target(x), hit)

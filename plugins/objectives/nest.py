@@ -4,7 +4,7 @@ from torch import Tensor
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq
 from research.errors import HarkError
-from research.nn.functional import mask_ratio, masked_ce, noise, select, stack
+from research.nn.functional import mask_ratio, noise, select, stack
 from research.nn.modules import CodeHead, MaskToken
 from research.registry import register
 
@@ -38,7 +38,7 @@ class NEST(Objective):
         h = self.encoder(self.hide(noisy, mask)).last  # (B, T, D)
         hit = stack(mask[..., None].float(), r).mean(-1) > self.cfg.threshold  # (B, T)
         ids = self.quantizer(select(stack(clean.x, r), hit)).ids  # (M, G)
-        loss = masked_ce(self.head(select(h.x, hit)), ids)
+        loss = self.head.cross_entropy(select(h.x, hit), ids)
         return loss.noting(mask_ratio(mask, clean.lengths))
 
 

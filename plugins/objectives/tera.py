@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
 from research.nn.functional import mask_ratio, mean, select, silence, stack
+from research.nn.linear import Linear
 from research.registry import register
 
 
@@ -32,10 +33,10 @@ class TERA(Objective):
                 "all alike; type frontend=log_mel"
             )
         self.head = nn.Sequential(
-            nn.Linear(self.encoder.dim, cfg.hidden),
+            Linear(self.encoder.dim, cfg.hidden),
             nn.GELU(),
             nn.LayerNorm(cfg.hidden),
-            nn.Linear(cfg.hidden, self.encoder.stride * self.frontend.dim),
+            Linear(cfg.hidden, self.encoder.stride * self.frontend.dim),
         )
 
     def forward(self, batch: Batch) -> Loss:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from plugins.objectives.wav2vec2 import Fill, Wav2Vec2
 from research.contracts import Batch, Loss, Parts
 from research.errors import HarkError
-from research.nn.functional import masked_ce, select
+from research.nn.functional import select
 from research.nn.modules import CodeHead
 from research.registry import register
 
@@ -30,4 +30,5 @@ class W2vBERT(Wav2Vec2):
 
     def forward(self, batch: Batch) -> Loss:
         loss, h, codes, mask = self.compare(batch)
-        return loss.plus(masked_ce(self.head(select(h.last.x, mask)), codes.ids), self.cfg.prediction)
+        predicted = self.head.cross_entropy(select(h.last.x, mask), codes.ids)
+        return loss.plus(predicted, self.cfg.prediction)

@@ -2,13 +2,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from research.contracts import Batch, Codes, Encoded, Loss, Objective, Parts, Seq, Stat
 from research.errors import HarkError
 from research.nn.contrast import contrast
 from research.nn.functional import feature_penalty, histogram, mask_ratio, noise, penalize, perplexity, select
+from research.nn.linear import Linear
 from research.nn.mel import standardize
 from research.nn.modules import MaskToken
 from research.registry import register
@@ -69,8 +70,8 @@ class Wav2Vec2(Objective):
             raise HarkError(
                 "this objective compares vectors of codes, this quantizer has none; type quantizer=gumbel"
             )
-        self.project_context = nn.Linear(self.encoder.dim, cfg.dim)
-        self.project_target = nn.Linear(self.quantizer.dim, cfg.dim)
+        self.project_context = Linear(self.encoder.dim, cfg.dim)
+        self.project_target = Linear(self.quantizer.dim, cfg.dim)
         if cfg.fill is Fill.learned:
             self.mask_token = MaskToken(self.encoder.dim)
 

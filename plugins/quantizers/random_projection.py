@@ -5,9 +5,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from research.contracts import Codes, Quantizer
+from research.nn.functional import likeliest
+from research.nn.linear import linear
 from research.registry import preset, register
 
-ROWS = 4096  # inputs compared with the codebook at a time: bounds the memory of the (M, G, V) similarities
+ROOM = 2**24  # similarities of inputs and codes that exist at a time
 
 
 @register("random_projection")
@@ -47,7 +49,7 @@ class RandomProjection(Quantizer):
     def forward(self, x: Tensor) -> Codes:  # (..., dim_in) -> ids (..., G), vectors (..., G * C)
         flat = x.flatten(0, -2)  # (M, dim_in)
         with torch.autocast(x.device.type, enabled=False):
-            parts = [self.nearest(part.float()) for part in flat.split(ROWS)] or [self.nearest(flat.float())]
+            parts = [self.nearest(part.float()) for part in flat.split(max(1, ROOM // self.codes))]
         ids = torch.cat(parts)  # (M, G)
         book = torch.arange(self.books, device=x.device)
         vectors = self.codebook[book, ids].flatten(1)  # (M, G * C)
@@ -57,7 +59,8 @@ class RandomProjection(Quantizer):
         if self.layer_norm:
             x = F.layer_norm(x, x.shape[-1:])
         y = F.normalize(torch.einsum("md,gdc->gmc", x, self.projection), dim=-1)  # (G, M, C)
-        return torch.bmm(y, self.codebook.mT).argmax(-1).T  # (M, G)
+        nearest = [likeliest(linear(*pair)) for pair in zip(y, self.codebook, strict=True)]  # each (M,)
+        return torch.stack(nearest, -1)  # (M, G)
 
 
 preset("best_rq", RandomProjection.Config(layer_norm=True))

@@ -208,7 +208,8 @@ class Seen:
     def quantize(self, part: Quantizer, _: Any, out: Codes) -> None:
         self.targets.append((out.ids.flatten(0, -2), part.codes))
 
-    def tell(self, _: nn.Module, __: Any, logits: Tensor) -> None:
+    def tell(self, head: nn.Module, inputs: Any, _: Any) -> None:
+        logits = head.forward(inputs[0])  # of a head that was asked for its loss too
         self.predictions.append(logits.argmax(-1).flatten(0, -2))
 
     def of(self, row: int, rows: int, frames: int) -> Tensor:

@@ -14,6 +14,7 @@ from research.classification.task import Classifier, classifier
 from research.classification.trials import compare
 from research.compose import Composed
 from research.data.manifest import load
+from research.engine.compiled import compile_blocks
 from research.engine.gangs import Ranks
 from research.engine.weights import load_model, steps
 from research.errors import HarkError
@@ -140,7 +141,7 @@ class View:
     def task(self, cfg: Classification) -> Classifier:
         upstream = self.upstream or self.of.origins.upstream(self.name, cfg.run.seed)
         if cfg.train.compile and self.upstream is None:
-            upstream.encoder.compile(dynamic=True)
+            compile_blocks(upstream)
         names = self.of.corpus.vocabulary.names
         return classifier(cfg, upstream.to(self.of.ranks.device), self.layers, len(names))
 

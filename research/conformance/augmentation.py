@@ -8,7 +8,8 @@ from torch import Tensor
 
 from research.conformance.case import Case, signal
 from research.conformance.rules import Broken, crash
-from research.conformance.tools import identical, no_values
+from research.conformance.tools import identical
+from research.conformance.waiting import no_values
 from research.contracts import Augmentation, Batch, Seq
 from research.training.data import silence
 from research.training.seeds import seed_all
@@ -197,7 +198,7 @@ def device_is_never_read(case: Case) -> None:
     for noise in (False, True):
         batch = clips(case.config().data.sample_rate, noise=noise)
         with no_values() as device:
-            augment.to(device)
+            augment.to(device, non_blocking=True)
             try:
                 for seed in SEEDS:
                     seed_all("device", seed)

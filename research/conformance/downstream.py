@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from research.conformance.case import CLASSES, DIM, FACTS, LAYERS, Case
 from research.conformance.rules import Broken, crash
-from research.conformance.tools import gradients, identical, moved, no_values, snapshot
+from research.conformance.tools import gradients, identical, moved, snapshot
+from research.conformance.waiting import no_values
 from research.contracts import Loss, Seq
 from research.downstream import Criterion
 from research.training.optimizer import end_step
@@ -190,8 +191,11 @@ def host_never_waits(case: Case) -> None:
     plugin = made(case)
     args = inputs(plugin)
     with no_values() as device:
-        plugin.to(device)
-        there = [arg.to(device) if isinstance(arg, Seq) else [x.to(device) for x in arg] for arg in args]
+        plugin.to(device, non_blocking=True)
+        there = [
+            arg.to(device) if isinstance(arg, Seq) else [x.to(device, non_blocking=True) for x in arg]
+            for arg in args
+        ]
         try:
             out = plugin(*there)
             total = summary(out)

@@ -6,8 +6,10 @@ import torch
 
 from research.conformance.case import Case, labels, speech
 from research.conformance.rules import Broken, crash
-from research.conformance.tools import Blank, gradients, no_values
+from research.conformance.tools import Blank, gradients, student, train
+from research.conformance.waiting import no_values, read_once
 from research.contracts import Batch, Loss, Objective, Seq
+from research.engine.gangs import Nowhere
 from research.training.data import silence
 from research.training.optimizer import end_step
 
@@ -77,24 +79,25 @@ def check_odd(model: Objective, what: str, batch: Batch) -> None:
 
 
 def device_is_never_read(case: Case) -> None:
-    """Nothing in a step waits for the device, and nothing stays behind on the host.
+    """Nothing in a whole training step waits for the device, and nothing stays behind on the host.
 
     Whatever reads a tensor back makes the host wait for the device in every step.
     """
     model = case.model()
     batch = speech(model)
-    with no_values() as device:
-        model.to(device)
+    it = student(model, case.config(), Nowhere())
+    counts: list[object] = []
+    model.register_forward_hook(lambda _, __, loss: counts.append(loss.count))
+    with no_values(), read_once():
         try:
-            loss: Loss = model(batch.to(device))
-            loss.total.backward()
-            end_step(model, 1)
+            train(it, [batch])
         except Exception as error:
             raise Broken(
                 f"{crash(error)}. On a device without values this line fails: it reads a tensor back (.item(), bool(), "
-                "nonzero(), a boolean index, .cpu()), or mixes tensors of host and device"
+                "nonzero(), a boolean index, .cpu()), copies one there without non_blocking=True, or mixes tensors of "
+                "host and device"
             ) from error
-    if not isinstance(loss.count, int):
+    if not isinstance(counts[0], int):
         raise Broken(
-            f"the count is a {type(loss.count).__name__}: give an int, from lengths and masks on the host"
+            f"the count is a {type(counts[0]).__name__}: give an int, from lengths and masks on the host"
         )

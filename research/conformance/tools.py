@@ -1,9 +1,7 @@
-"""Instruments of the rules: models that are made deterministic, watched, or put on a device without values."""
+"""Instruments of the rules: models that are made deterministic, or watched."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +55,7 @@ class Still(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name in ("rand", "randn", "rand_like", "randn_like", "normal_", "uniform_", "exponential_"):
             return out.fill_(0.5)
-        if name in ("bernoulli", "bernoulli_"):
+        if name in ("bernoulli", "bernoulli_", "keep"):
             return out.fill_(1)
         if name in ("randint", "random_"):
             return out.fill_(args[0] if "low" in func._overloadname else 0)  # noqa: SLF001  torch's only name for it
@@ -96,10 +94,10 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
 
 
 def student(model: Objective, cfg: Config, ranks: Ranks | None = None) -> Student:
-    """What `hark train` would step, on the CPU."""
+    """What `hark train` would step, on the CPU unless `ranks` are elsewhere."""
     ranks = ranks or start("cpu")
     model = place(model, ranks, cfg.train.parallel)
-    augment = build(cfg.augmentation)
+    augment = build(cfg.augmentation).to(ranks.device)
     return Student(model, wrap(model, ranks), augment, adamw(model, cfg.optimizer), ranks, cfg)
 
 
@@ -113,18 +111,3 @@ def train(it: Student, batches: Sequence[Batch], first: int = 0) -> StatBag:
                 f"the loss or a gradient of step {step + 1} is not finite: guard divisions, roots and logarithms"
             )
     return bag
-
-
-@contextmanager
-def no_values() -> Iterator[torch.device]:
-    """Give a device whose tensors have a shape and no values: what would wait for a device fails on it.
-
-    It has no autocast of its own, so it borrows the CPU's.
-    """
-    original = torch.autocast.__init__
-
-    def borrow(self: torch.autocast, device_type: str, *args: Any, **kwargs: Any) -> None:
-        original(self, "cpu" if device_type == "meta" else device_type, *args, **kwargs)
-
-    with patch.object(torch.autocast, "__init__", borrow):
-        yield torch.device("meta")

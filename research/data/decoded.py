@@ -16,6 +16,7 @@ from research.errors import HarkError
 
 log = logging.getLogger(__name__)
 
+WHOLE = slice(None)
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -58,14 +59,15 @@ class Decoded:
     def files(self) -> Files:
         return opened(self.path, int(self.starts[-1]), len(self.starts) - 1)
 
-    def get(self, row: int) -> Clip | None:
-        """Give what is kept of an utterance."""
+    def get(self, row: int, part: slice = WHOLE) -> Clip | None:
+        """Give what is kept of an utterance, or of some samples of it."""
         files, number = self.files(), np.zeros(1, np.int32)
         os.preadv(files.numbers, [number.data], 4 * row)
         if number[0] == 0:
             return None
-        samples = np.empty(abs(number[0]), np.float32)  # (N,)
-        os.preadv(files.samples, [samples.data], 4 * int(self.starts[row]))
+        begin, end, _ = part.indices(abs(int(number[0])))
+        samples = np.empty(end - begin, np.float32)  # (N,)
+        os.preadv(files.samples, [samples.data], 4 * (int(self.starts[row]) + begin))
         return Clip(samples, converted=bool(number[0] < 0))
 
     def put(self, row: int, clip: Clip) -> None:

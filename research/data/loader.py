@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ class Loaded:
         self.batch = batch
         self.seconds = int(batch.audio.lengths.sum()) / rate
         self.padded = batch.audio.x.shape[:2].numel() / rate
+
+    def pin_memory(self) -> Self:
+        """Move the batch to where a GPU copies from by itself."""
+        if self.batch is not None:
+            self.batch = self.batch.map(torch.Tensor.pin_memory)
+        return self
 
 
 class Loader:

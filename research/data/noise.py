@@ -1,17 +1,20 @@
 """Clips of a noise corpus, drawn at random."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from research.config import Data
 from research.data import audio
+from research.data.decoded import Decoded
 from research.data.manifest import Manifest, Utterance
 from research.errors import HarkError
 
 Samples = NDArray[np.float32]  # (N,)
 TRIES = 20  # clips in a row that may be broken
+LONGEST = 60.0  # s of a clip that is decoded whole to be kept
 
 
 class Noise:
@@ -20,6 +23,7 @@ class Noise:
     def __init__(self, corpus: Manifest, cfg: Data, key: str = "data.noise") -> None:
         self.corpus, self.key = corpus, key
         self.sample_rate, self.strict = cfg.sample_rate, cfg.strict
+        self.decoded = Decoded(corpus, cfg) if cfg.cache else None
 
     def draw(self, size: int, rng: np.random.Generator, bad: list[str]) -> Samples:
         """Draw a clip of noise, (N',), N' <= size: a whole one, or a random part of one that is longer.
@@ -29,24 +33,37 @@ class Noise:
         """
         wanted = size / self.sample_rate
 
-        def part(one: Utterance) -> Samples:
+        def part(row: int, one: Utterance) -> Samples:
             offset = one.offset + rng.uniform(0.0, max(0.0, one.duration - wanted))
-            seconds = min(wanted, one.duration)
-            return audio.read(one.path, offset, seconds, self.sample_rate, strict=self.strict).samples[:size]
+            return self.read(row, one, offset, min(wanted, one.duration))[:size]
 
         clip = self.first(part, rng, bad)
         return clip if clip.any() else white(len(clip), rng)
 
     def first(
-        self, read: Callable[[Utterance], Samples], rng: np.random.Generator, bad: list[str]
+        self, read: Callable[[int, Utterance], Samples], rng: np.random.Generator, bad: list[str]
     ) -> Samples:
-        """The first of randomly drawn utterances that can be read."""
+        """The first of randomly drawn utterances, by row, that can be read."""
         for _ in range(TRIES):
+            row = int(rng.integers(len(self.corpus)))
             try:
-                return read(self.corpus.utterance(int(rng.integers(len(self.corpus)))))
+                return read(row, self.corpus.utterance(row))
             except audio.UndecodableError as error:
                 bad.append(str(error))
         raise HarkError(f"{bad[-1]}: the {TRIES}th broken noise clip in a row; see {self.key}")
+
+    def read(self, row: int, one: Utterance, offset: float, seconds: float) -> Samples:
+        """As `audio.read`, of what is kept where that gives the same bits: resampling a part gives others."""
+        if self.decoded is None:
+            return audio.read(one.path, offset, seconds, self.sample_rate, strict=self.strict).samples
+        begin = round(offset * self.sample_rate) - round(one.offset * self.sample_rate)
+        if kept := self.decoded.get(row, slice(begin, begin + round(seconds * self.sample_rate))):
+            return kept.samples
+        clip = audio.read(one.path, offset, seconds, self.sample_rate, strict=self.strict)
+        if not clip.converted and one.duration <= LONGEST:
+            with suppress(audio.UndecodableError):  # somewhere else: this part is sound
+                self.decoded.put(row, audio.read(one.path, one.offset, one.duration, self.sample_rate))
+        return clip.samples
 
 
 def white(size: int, rng: np.random.Generator) -> Samples:

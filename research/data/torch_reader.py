@@ -28,14 +28,18 @@ class Calls(Dataset[R | HarkError], Generic[T, R]):
             return error
 
 
-def read(items: Iterable[T], load: Callable[[T], R], workers: int) -> Iterator[R]:
-    """Give `load(item)` for every item, in order; `workers=0` loads in this process. Draws no random number."""
+def read(items: Iterable[T], load: Callable[[T], R], workers: int, *, pin: bool = False) -> Iterator[R]:
+    """Give `load(item)` for every item, in order; `workers=0` loads in this process. Draws no random number.
+
+    With `pin`, results pin their memory (`pin_memory`) in a thread of this process, where there is a GPU.
+    """
     results = DataLoader(
         Calls(load),
         sampler=items,  # items themselves travel to the workers, so a plan stays in this process
         batch_size=None,
         num_workers=workers,
         collate_fn=same,
+        pin_memory=pin,
         worker_init_fn=outlive_signals,
         generator=torch.Generator(),
     )

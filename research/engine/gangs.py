@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from fairseq2.gang import (
@@ -45,6 +46,28 @@ class Ranks:
 
     def close(self) -> None:
         self.gangs.close()
+
+
+class Nowhere(Ranks):
+    """The only process of a run, on the device without values."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Any", None))
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("meta")
+
+    def all_sum(self, tensor: Tensor) -> None:
+        pass
 
 
 def alone() -> Ranks:

@@ -21,18 +21,23 @@ class Box:
     error: BaseException | None = None
 
 
-def read(items: Iterable[A], load: Callable[[A], B], workers: int) -> Iterator[B]:
+def read(items: Iterable[A], load: Callable[[A], B], workers: int, *, pin: bool = False) -> Iterator[B]:
     """Give `load(item)` for every item, in order, `workers` of them at a time; with none, in the caller's thread.
 
     `items` may be endless and is read from only as far ahead as needed; an error of `load` or `items` reaches the
     caller as it is. `load` runs in threads: what it does outside Python's lock (decoding, numpy, torch) runs at once.
+    With `pin`, results pin their memory there too.
     HarkError when fairseq2's bindings do not load.
     """
     if problem():
         raise HarkError(
             f"data.reader=fairseq2: its native part does not load ({problem()}); use data.reader=torch"
         )
-    return ahead(items, load, workers)
+    return ahead(items, pinned(load) if pin else load, workers)
+
+
+def pinned(load: Callable[[A], Any]) -> Callable[[A], Any]:
+    return lambda item: load(item).pin_memory()
 
 
 def ahead(items: Iterable[Any], load: Callable[[Any], Any], workers: int) -> Iterator[Any]:

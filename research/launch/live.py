@@ -14,7 +14,23 @@ from research.launch.convolution import SCRATCH
 from research.launch.shapes import tensors
 
 aten = torch.ops.aten
-COUNTS = flop_registry | {  # the CPU's attention, which torch's own counter leaves out
+
+
+def convolution_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, *rest: Any, out_val: Sequence[Tensor | None], **_: Any
+) -> int:
+    """FLOPs: for each of the two gradients that are asked for, as many as forward.
+
+    torch's own formula takes the weights of a grouped convolution for those of a full one.
+    """
+    transposed: bool = rest[4]
+    each = 2 * (x if transposed else grad).numel() * weight[0].numel()
+    return each * sum(part is not None for part in out_val[:2])
+
+
+COUNTS = flop_registry | {
+    aten.convolution_backward: convolution_backward,
+    # the CPU's attention, which torch's own counter leaves out
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[  # noqa: SLF001  torch's only name for it
         aten._scaled_dot_product_flash_attention  # noqa: SLF001
     ],

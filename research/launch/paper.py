@@ -47,7 +47,7 @@ class Autocast(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
-        if func is IS_CUDA:
+        if func == IS_CUDA:  # torch makes it anew every time
             return self.cuda and args[0].device == META
         low = torch.is_autocast_enabled("cpu")
         if low and (name in LOWER or func is F.scaled_dot_product_attention):
@@ -92,7 +92,7 @@ def upper(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.bfloat16 and x.device == META else x
 
 
-def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:  # noqa: FBT001, FBT002  torch's own signature
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:  # noqa: ARG001, FBT001, FBT002  torch's own signature
     """Dropout as CUDA does it: what autograd keeps is one byte an element."""
     return torch.native_dropout(x, p, training)[0]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from research.config import Config, Precision
 from research.contracts import Batch, Seq, Stat
-from research.engine.gangs import Ranks
+from research.engine.gangs import Nowhere
 from research.errors import HarkError
 from research.launch.devices import FRACTION, FRAGMENTS, LAUNCH, Device, find_device
 from research.launch.live import Live
@@ -37,25 +36,6 @@ class Prediction:
     flops: int  # of the matrix products of a step
     seconds: float | None  # of a step; None: the device's speed is unknown
     needed: int  # bytes: the peak, and what a GPU takes beside tensors; on a CPU the peak
-
-
-class Alone(Ranks):
-    """The only process of a run, on the device without values."""
-
-    @property
-    def rank(self) -> int:
-        return 0
-
-    @property
-    def size(self) -> int:
-        return 1
-
-    @property
-    def device(self) -> torch.device:
-        return META
-
-    def all_sum(self, tensor: Tensor) -> None:
-        pass
 
 
 def predict(cfg: Config, rows: int, seconds: float, device: str = "cpu") -> Prediction:
@@ -116,7 +96,7 @@ def paper_student(cfg: Config, live: Live) -> training.Student:
     if cfg.cluster.nodes * cfg.cluster.per_node > 1:
         live.add("ddp", sum(p.nbytes for p in task.parameters() if p.requires_grad))
     optimizer = adamw(task, cfg.optimizer)
-    return training.Student(task, task, augment, optimizer, Alone(cast("Any", None)), cfg)
+    return training.Student(task, task, augment, optimizer, Nowhere(), cfg)
 
 
 def feed(student: training.Student, rows: int, seconds: float) -> Iterator[Fed]:

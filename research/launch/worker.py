@@ -121,8 +121,6 @@ class Worker:
         """
         answer = self.tried(batches, steps, limit)
         if self.student is not None:
-            if answer.outcome is not Outcome.fits:  # it may have been making the optimizer's state
-                self.student.optimizer.state.clear()
             release(self.student)
         return answer
 

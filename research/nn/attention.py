@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from research.contracts import Seq
 from research.errors import HarkError
+from research.nn.dropout import dropout
+from research.nn.linear import Linear
 
 _FAR = -1e4  # as good as -inf for a softmax, but a row that sees nothing gives no NaN
 _CHUNK = 64  # frames: the least that local attention computes at once
@@ -166,8 +168,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, *, bias: bool, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
-        self.out = nn.Linear(dim, dim, bias=bias)
+        self.qkv = Linear(dim, 3 * dim, bias=bias)
+        self.out = Linear(dim, dim, bias=bias)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -188,8 +190,13 @@ class Attention(nn.Module):
         return self.weigh(q, k, v, layout.bias)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, bias.to(q.dtype), dropout)
+        p = self.dropout if self.training else 0.0
+        if p == 0 or q.is_cuda:
+            return F.scaled_dot_product_attention(q, k, v, bias.to(q.dtype), p)
+        scores = (q * q.size(-1) ** -0.5) @ k.transpose(-1, -2) + bias.to(q.dtype)  # (B', H, C, K)
+        return (
+            dropout(scores.softmax(-1), p) @ v
+        )  # a CPU's fused kernels know no dropout, and torch's is slow
 
 
 class RotaryAttention(Attention):
@@ -205,14 +212,17 @@ class RelativeAttention(Attention):
 
     def __init__(self, dim: int, heads: int, *, bias: bool, dropout: float) -> None:
         super().__init__(dim, heads, bias=bias, dropout=dropout)
-        self.distance = nn.Linear(dim, dim, bias=False)
+        self.distance = Linear(dim, dim, bias=False)
         self.content_bias = nn.Parameter(torch.zeros(heads, dim // heads))  # u
         self.distance_bias = nn.Parameter(torch.zeros(heads, dim // heads))  # v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         scale = q.size(-1) ** -0.5
         far = self.distance(layout.table).unflatten(-1, (self.heads, -1)).permute(1, 2, 0)  # (H, Dh, C + K)
-        by_distance = ((q + self.distance_bias[:, None].to(q.dtype)) * scale) @ far  # (B', H, C, C + K)
+        asked = (q + self.distance_bias[:, None].to(q.dtype)) * scale  # (B', H, C, Dh)
+        by_distance = torch.einsum(
+            "bhcd,hdk->bhck", asked, far
+        )  # (B', H, C, C + K), without B' copies of `far`
         bias = skew(by_distance, k.size(2)) + layout.bias.to(q.dtype)  # (B', H, C, K)
         return self.weigh(q + self.content_bias[:, None].to(q.dtype), k, v, bias)
 

@@ -10,8 +10,10 @@ from torch.nn import functional as F
 from research.errors import HarkError
 from research.nn.attention import ATTENTION, Attention, Layout, last_seen
 from research.nn.dropout import Dropout
+from research.nn.linear import Linear
 from research.nn.norm import BatchNorm, GroupNorm, LayerNorm
 from research.nn.stack import Stack, skip_rows
+from research.nn.swish import SwishLinear
 
 
 class ConvNorm(Enum):
@@ -26,25 +28,24 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int, inner: int, *, bias: bool, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.up = nn.Linear(dim, inner, bias=bias)
-        self.down = nn.Linear(inner, dim, bias=bias)
-        self.dropout = Dropout(dropout)
+        self.up = Linear(dim, inner, bias=bias)
+        self.down = SwishLinear(inner, dim, bias=bias, dropout=dropout)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
-        return self.down(self.dropout(F.silu(self.up(self.norm(x)))))
+        return self.down(self.up(self.norm(x)))
 
 
 class Convolution(nn.Module):
     def __init__(self, cfg: "ConformerEncoder.Config") -> None:
         super().__init__()
         self.norm = nn.LayerNorm(cfg.dim)
-        self.gate = nn.Linear(cfg.dim, 2 * cfg.dim, bias=cfg.bias)
+        self.gate = Linear(cfg.dim, 2 * cfg.dim, bias=cfg.bias)
         padding = (0, cfg.convolutions.padding(cfg.kernel))
         self.depthwise = nn.Conv2d(
             cfg.dim, cfg.dim, (1, cfg.kernel), padding=padding, groups=cfg.dim, bias=cfg.bias
         )
         self.inner_norm = conv_norm(cfg)
-        self.out = nn.Linear(cfg.dim, cfg.dim, bias=cfg.bias)
+        self.out = Linear(cfg.dim, cfg.dim, bias=cfg.bias)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, D), bool (B, T) -> (B, T, D)."""

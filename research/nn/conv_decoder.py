@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from research.contracts import Seq
 from research.nn.dropout import Dropout
 from research.nn.functional import select
+from research.nn.linear import Linear
 
 
 @dataclass(kw_only=True)
@@ -34,7 +35,7 @@ class ConvDecoder(nn.Module):
             nn.Conv1d(dim_in if k == 0 else cfg.dim, cfg.dim, cfg.kernel, padding="same", groups=cfg.groups)
             for k in range(cfg.depth)
         )
-        self.out = nn.Linear(cfg.dim, dim_in)
+        self.out = Linear(cfg.dim, dim_in)
 
     def forward(self, x: Seq, hit: Tensor) -> Tensor:
         """Predictions for the frames that `hit` (B, T) marks on the host: (B, T, D) -> (M, D)."""

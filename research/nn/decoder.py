@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from research.contracts import Seq
 from research.nn.functional import select
+from research.nn.linear import Linear
 from research.nn.norm import BatchNorm
 from research.nn.separable import EPS, depthwise
 
@@ -14,7 +15,7 @@ class Readout(nn.Module):
 
     def __init__(self, dim_in: int, dim: int) -> None:
         super().__init__()
-        self.last = nn.Linear(dim_in, dim)
+        self.last = Linear(dim_in, dim)
 
     def forward(self, x: Seq, hit: Tensor) -> Tensor:
         """The frames that `hit` (B, T) marks on the host: (B, T, D) -> (M, P)."""
@@ -29,7 +30,7 @@ class Doubling(nn.Module):
         self.spread = nn.ConvTranspose2d(
             dim, dim, (1, kernel), (1, 2), padding=(0, kernel // 2), output_padding=(0, 1), groups=dim
         )
-        self.pointwise = nn.Linear(dim, dim)
+        self.pointwise = Linear(dim, dim)
         self.norm = BatchNorm(dim, eps=EPS)
 
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,9 +48,9 @@ class Decoder(nn.Module):
 
     def __init__(self, dim_in: int, hidden: int, dim: int, upsample: int = 1) -> None:
         super().__init__()
-        self.first = nn.Linear(dim_in, hidden)
+        self.first = Linear(dim_in, hidden)
         self.doublings = nn.ModuleList(Doubling(hidden) for _ in range(upsample.bit_length() - 1))
-        self.last = nn.Linear(hidden, dim)
+        self.last = Linear(hidden, dim)
 
     def forward(self, x: Seq, hit: Tensor) -> Tensor:
         """The targets that `hit` (B, U) marks on the host: (B, T, D) -> (M, P), where U <= T * upsample."""

@@ -1,10 +1,15 @@
 """Small modules shared by objectives."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.contracts import Seq
+from research.contracts import Loss, Seq
+from research.nn.functional import masked_ce
+from research.nn.linear import Linear
+from research.nn.linear_ce import linear_ce
 
 
 class MaskToken(nn.Module):
@@ -19,7 +24,7 @@ class MaskToken(nn.Module):
         return x.replace(torch.where(mask[..., None], self.vector.to(x.x.dtype), x.x))
 
 
-class CodeHead(nn.Linear):
+class CodeHead(Linear):
     """(..., D) -> (..., G, V), Xavier-uniform weights."""
 
     def __init__(self, dim: int, books: int, codes: int) -> None:
@@ -28,8 +33,16 @@ class CodeHead(nn.Linear):
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).unflatten(-1, self.shape)
+    def forward(self, x: Tensor, ids: Tensor | None = None) -> Any:
+        """Give logits or, where codes are given, their `cross_entropy`."""
+        if ids is None:
+            return super().forward(x).unflatten(-1, self.shape)
+        return linear_ce(x, self.weight, self.bias, ids)
+
+    def cross_entropy(self, x: Tensor, ids: Tensor) -> Loss:
+        """`masked_ce` of the logits, which never exist all at once: (M, D), (M, G)."""
+        loss: Loss = self(x, ids)  # a call, for ranks that share a model have its weights only then
+        return loss
 
 
 class CosineHead(nn.Module):
@@ -41,11 +54,20 @@ class CosineHead(nn.Module):
     def __init__(self, dim: int, books: int, codes: int, *, width: int, temperature: float) -> None:
         super().__init__()
         self.shape, self.temperature = (books, width), temperature
-        self.project = nn.Linear(dim, books * width)
+        self.project = Linear(dim, books * width)
         self.codes = nn.Parameter(torch.rand(books, codes, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, ids: Tensor | None = None) -> Any:
+        """Give logits or, where codes are given, their `cross_entropy`."""
         with torch.autocast(x.device.type, enabled=False):
             frames = F.normalize(self.project(x.float()).unflatten(-1, self.shape), dim=-1)  # (..., G, P)
-            cosine = torch.einsum("...gp,gvp->...gv", frames, F.normalize(self.codes, dim=-1))
-            return cosine / self.temperature
+            frames, codes = frames / self.temperature, F.normalize(self.codes, dim=-1)
+            if ids is not None and len(codes) == 1:
+                return linear_ce(frames[:, 0], codes[0], None, ids)
+            logits = torch.einsum("...gp,gvp->...gv", frames, codes)
+            return logits if ids is None else masked_ce(logits, ids)
+
+    def cross_entropy(self, x: Tensor, ids: Tensor) -> Loss:
+        """`masked_ce` of the logits, which of one book never exist all at once: (M, D), (M, G)."""
+        loss: Loss = self(x, ids)
+        return loss

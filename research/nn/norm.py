@@ -2,23 +2,53 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-_recomputing: ContextVar[bool] = ContextVar("recomputing", default=False)
+# 0 while a forward repeats an earlier one. A tensor, so that a compiled block is the same both times
+_first = torch.ones((), device="cpu")
 
 
 @contextmanager
 def recomputing() -> Iterator[None]:
     """Mark a forward that repeats an earlier one (activation checkpointing): its statistics are counted already."""
-    token = _recomputing.set(True)
+    _first.zero_()
     try:
         yield
     finally:
-        _recomputing.reset(token)
+        _first.fill_(1)
+
+
+class _Normalize(torch.autograd.Function):
+    """x (B, T, C) by the moments of the frames that are inside, 1 or 0 (B, T, 1); the moments (C,), and the count.
+
+    By hand for what it does not keep: of all activations, x alone (arXiv 1502.03167, section 3).
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  autograd passes them by position
+        ctx: Any, x: Tensor, inside: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        wide, count = x.float(), inside.sum()
+        n = count.clamp(min=1)
+        mean = (wide * inside).sum((0, 1)) / n  # (C,)
+        var = ((wide - mean) * inside).square().sum((0, 1)) / n  # (C,)
+        spread = (var + eps).rsqrt()
+        ctx.save_for_backward(x, inside, weight, mean, spread, n)
+        ctx.mark_non_differentiable(mean, var, count)
+        scale = weight * spread
+        return torch.addcmul(bias - mean * scale, wide, scale).to(x.dtype), mean, var, count
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, inside, weight, mean, spread, n = ctx.saved_tensors
+        g, normal = grad.float(), (x.float() - mean) * spread  # (B, T, C)
+        db, dw = g.sum((0, 1)), (g * normal).sum((0, 1))  # (C,)
+        dx = (g - (db + normal * dw) * (inside / n)) * (weight * spread)  # (B, T, C)
+        return dx.to(x.dtype), None, dw, db, None
 
 
 class BatchNorm(nn.Module):
@@ -45,23 +75,19 @@ class BatchNorm(nn.Module):
         """(B, T, C) and bool (B, T) -> (B, T, C)."""
         with torch.autocast(x.device.type, enabled=False):
             if self.training:
-                mean, var = self.moments(x.float(), valid)
-            else:
-                mean, var = self.running_mean, self.running_var
-            scale = self.weight * (var + self.eps).rsqrt()
-            return torch.addcmul(self.bias - mean * scale, x.float(), scale).to(x.dtype)  # (B, T, C)
+                y, *moments = _Normalize.apply(x, valid[..., None].float(), self.weight, self.bias, self.eps)
+                self.add(*moments)
+                return y
+            scale = self.weight * (self.running_var + self.eps).rsqrt()
+            shift = self.bias - self.running_mean * scale
+            return torch.addcmul(shift, x.float(), scale).to(x.dtype)  # (B, T, C)
 
-    def moments(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        inside = valid[..., None].float()  # (B, T, 1)
-        count = inside.sum()
-        mean = (x * inside).sum((0, 1)) / count.clamp(min=1)  # (C,)
-        var = ((x - mean) * inside).square().sum((0, 1)) / count.clamp(min=1)  # (C,)
-        if not _recomputing.get():
-            with torch.no_grad():
-                sums = torch.cat([mean * count, (var + mean.square()) * count, count[None]])
-                sums = torch.where(sums.isfinite().all(), sums, 0)  # a step that is skipped leaves no trace
-                self.pool += sums
-        return mean, var
+    @torch.no_grad()
+    def add(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
+        """Put moments (C,) of so many frames into the pool."""
+        sums = torch.cat([mean * count, (var + mean.square()) * count, count[None]])
+        sums = torch.where(sums.isfinite().all(), sums, 0)  # a step that is skipped leaves no trace
+        self.pool += sums * _first
 
     @torch.no_grad()
     def absorb(self, pool: Tensor) -> None:
@@ -99,6 +125,44 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
+class _NormalizeGroups(torch.autograd.Function):
+    """x (B, T, C) by the moments of each utterance's groups of channels over the frames that are inside, 1 or 0 (B, T, 1).
+
+    By hand for what it does not keep, of all activations x alone, and for its few passes over them: a waveform's first
+    convolution makes the largest tensor of a model (arXiv 1803.08494, section 3).
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  autograd passes them by position
+        ctx: Any, x: Tensor, inside: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+    ) -> Tensor:
+        wide, size = x.float(), weight.numel() // groups
+        n = inside.sum(1, keepdim=True).clamp(min=1) * size  # (B, 1, 1)
+        mean = pooled(inside.transpose(1, 2) @ wide, size) / n  # (B, 1, C)
+        var = pooled(inside.transpose(1, 2) @ (wide - mean).square_(), size) / n
+        spread = (var + eps).rsqrt()
+        ctx.save_for_backward(x, inside, weight, mean, spread, n)
+        ctx.size = size
+        return (wide * (spread * weight)).add_(bias - mean * spread * weight).to(x.dtype)  # (B, T, C)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, inside, weight, mean, spread, n = ctx.saved_tensors
+        g, wide = grad.float(), x.float()
+        total = g.sum(1, keepdim=True)  # (B, 1, C)
+        along = (wide - mean).mul_(g).sum(1, keepdim=True) * spread  # (B, 1, C) of g and what is normal
+        shift = pooled(total * weight, ctx.size) * spread / n
+        slope = pooled(along * weight, ctx.size) * spread.square() / n
+        dx = (wide - mean).mul_(-slope).sub_(shift).mul_(inside)  # (B, T, C)
+        dx = dx.addcmul_(g, spread * weight)
+        return dx.to(x.dtype), None, along.sum((0, 1)), total.sum((0, 1)), None, None
+
+
+def pooled(x: Tensor, size: int) -> Tensor:
+    """Sum over the channels of a group, for each of them: (B, 1, C) -> (B, 1, C)."""
+    return x.unflatten(-1, (-1, size)).sum(-1, keepdim=True).expand(-1, -1, -1, size).flatten(-2)
+
+
 class GroupNorm(nn.Module):
     """Normalise groups of channels over the valid frames of each utterance (arXiv 1803.08494)."""
 
@@ -111,10 +175,6 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, C) and bool (B, T) -> (B, T, C)."""
         with torch.autocast(x.device.type, enabled=False):
-            y = x.float().unflatten(-1, (self.groups, -1))  # (B, T, groups, C / groups)
-            inside = valid[..., None, None].float()  # (B, T, 1, 1)
-            count = inside.sum((1, 3), keepdim=True).clamp(min=1) * y.size(-1)
-            mean = (y * inside).sum((1, 3), keepdim=True) / count  # (B, 1, groups, 1)
-            var = ((y - mean) * inside).square().sum((1, 3), keepdim=True) / count
-            y = ((y - mean) * (var + self.eps).rsqrt()).flatten(-2)  # (B, T, C)
-            return torch.addcmul(self.bias, y, self.weight).to(x.dtype)
+            inside = valid[..., None].float()  # (B, T, 1)
+            y: Tensor = _NormalizeGroups.apply(x, inside, self.weight, self.bias, self.groups, self.eps)
+            return y

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from research.nn.dropout import Dropout
 from research.nn.functional import mean
+from research.nn.linear import Linear
 from research.nn.norm import BatchNorm
 
 EPS = 1e-3  # of the batch norms, as in NeMo
@@ -43,7 +44,7 @@ class Separable(nn.Module):
         self.depthwise = nn.Conv2d(
             dim_in, dim_in, (1, kernel), (1, stride), padding=(0, kernel // 2), groups=dim_in, bias=False
         )
-        self.pointwise = nn.Linear(dim_in, dim, bias=False)
+        self.pointwise = Linear(dim_in, dim, bias=False)
         self.norm = BatchNorm(dim, eps=EPS)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.activation = ACTIVATION[activation]
         narrow = max(1, dim // ratio)
-        self.down, self.up = nn.Linear(dim, narrow, bias=False), nn.Linear(narrow, dim, bias=False)
+        self.down, self.up = Linear(dim, narrow, bias=False), Linear(narrow, dim, bias=False)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, C), bool (B, T) -> (B, T, C)."""
@@ -118,7 +119,7 @@ class ResidualBlock(Block):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(dim, dim, kernel, activation, repeat=repeat, stride=stride, dropout=dropout)
-        self.shortcut = nn.Linear(dim, dim, bias=False)
+        self.shortcut = Linear(dim, dim, bias=False)
         self.shortcut_norm = BatchNorm(dim, eps=EPS)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:

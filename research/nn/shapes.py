@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.library import Library
+from torch import Tensor, library
 
 
 def ctc_shape(
@@ -18,7 +17,7 @@ def ctc_shape(
     return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * targets.size(-1) + 1)
 
 
-WITHOUT_VALUES = Library("aten", "IMPL")
+WITHOUT_VALUES = library.Library("aten", "IMPL")
 WITHOUT_VALUES.impl("_ctc_loss.Tensor", ctc_shape, "Meta")
 WITHOUT_VALUES.impl(
     "_ctc_loss_backward.Tensor", lambda _, log_probs, *__: torch.empty_like(log_probs), "Meta"

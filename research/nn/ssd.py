@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.nn.causal import Convolutions, Depthwise
+from research.nn.linear import Linear
 
 _CHUNK = 64  # frames
 
@@ -55,14 +56,14 @@ class Mixer(nn.Module):
         super().__init__()
         self.heads, self.inner, self.state = inner // head_dim, inner, state
         self.sizes = [inner, inner + 2 * state, self.heads]
-        self.up = nn.Linear(dim, sum(self.sizes), bias=False)
+        self.up = Linear(dim, sum(self.sizes), bias=False)
         self.depthwise = Depthwise(inner + 2 * state, kernel, Convolutions.causal)
         step = torch.exp(torch.empty(self.heads).uniform_(math.log(1e-3), math.log(1e-1)))
         self.step_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus gives the step
         self.rate = nn.Parameter(torch.empty(self.heads).uniform_(1, 16).log())
         self.skip = nn.Parameter(torch.ones(self.heads))
         self.scale = nn.Parameter(torch.ones(inner))
-        self.down = nn.Linear(inner, dim, bias=False)
+        self.down = Linear(inner, dim, bias=False)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """(B, T, D), bool (B, T) -> (B, T, D). What is not valid leaves no trace in any state."""

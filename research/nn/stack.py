@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.utils.checkpoint import checkpoint
 
 from research.contracts import Encoded, Encoder, Seq
@@ -95,6 +96,8 @@ def first_and_again() -> tuple[AbstractContextManager[None], AbstractContextMana
     return nullcontext(), recomputing()
 
 
+# Blocks would be compiled for every chance. torch.compiler.disable says the same, but imports all of the compiler at once
+@_disable_dynamo
 def skip_rows(y: Tensor, x: Tensor, chance: float) -> Tensor:
     """Put what a block read (B, T, D) in place of what it gave, row by row; the mean stays."""
     kept = torch.rand(len(x), 1, 1, device=x.device) >= chance  # (B, 1, 1)

@@ -1,10 +1,13 @@
 """2-D convolutions that halve the frame rate (and the frequency axis) log2(stride) times."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.contracts import Seq
+from research.nn.linear import Linear
 
 
 def silence_after(x: Tensor, lengths: Tensor) -> None:
@@ -19,6 +22,26 @@ def silence_after(x: Tensor, lengths: Tensor) -> None:
         x[rows.to(x.device, non_blocking=True), :, ends] = 0
 
 
+class _ReLU(torch.autograd.Function):
+    """ReLU in place, and its gradient in place too: these are the largest tensors there are.
+
+    The convolution behind it has made the gradient for nobody else.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        y = F.relu_(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        torch.ops.aten.threshold_backward.grad_input(grad, y, 0, grad_input=grad)
+        return grad
+
+
 class Striding(nn.Module):
     """(B, S, F) -> (B, ceil(S / stride), D): 3x3 convolutions with ReLU, flattened and projected."""
 
@@ -28,7 +51,7 @@ class Striding(nn.Module):
         self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for _ in stages:
             dim_in = (dim_in + 1) // 2
-        self.out = nn.Linear(channels * dim_in, dim)
+        self.out = Linear(channels * dim_in, dim)
 
     def forward(self, feats: Seq) -> Seq:
         lengths = feats.lengths
@@ -39,7 +62,7 @@ class Striding(nn.Module):
                 lengths = (lengths + 1) // 2
                 x = stage(x)  # (B, C, S / 2, F / 2), again and again
                 silence_after(x, lengths)
-                x = F.relu_(x)
+                x = _ReLU.apply(x)
         return Seq(self.out(x.transpose(1, 2).flatten(2)), lengths)  # (B, T, D)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from research.nn.attention import Attention, Layout
 from research.nn.causal import Convolutions
 from research.nn.dropout import Dropout
+from research.nn.linear import Linear
 
 
 class NormOrder(Enum):
@@ -81,7 +82,7 @@ class Block(nn.Module):
         self.order, self.layer_drop = order, layer_drop
         self.attention = attention
         self.attention_norm, self.norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.up, self.down = nn.Linear(dim, ff_dim), nn.Linear(ff_dim, dim)
+        self.up, self.down = Linear(dim, ff_dim), Linear(ff_dim, dim)
         self.dropout, self.dropout_ff = Dropout(dropout), Dropout(dropout_ff)
         for linear in (attention.qkv, attention.out, self.up, self.down):
             nn.init.normal_(linear.weight, std=0.02)
@@ -109,7 +110,7 @@ class GatedAttention(Attention):
 
     def __init__(self, dim: int, heads: int, *, bias: bool, dropout: float) -> None:
         super().__init__(dim, heads, bias=bias, dropout=dropout)
-        self.gate = nn.Linear(dim // heads, 8)
+        self.gate = Linear(dim // heads, 8)
         self.gate_scale = nn.Parameter(torch.ones(1, heads, 1, 1))
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from research.contracts import Seq
 from research.nn.norm import GroupNorm, LayerNorm
+from research.nn.strided import strided
 
 
 class FeatureNorm(Enum):
@@ -30,7 +31,7 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Seq) -> Seq:  # (B, T, C) -> (B, T', C')
         lengths = frames(x.lengths, self.conv.kernel_size[0], self.conv.stride[0])
-        y = Seq(self.conv(x.x.transpose(1, 2)).transpose(1, 2), lengths)  # (B, T', C')
+        y = Seq(strided(x.x, self.conv.weight, self.conv.bias, self.conv.stride[0]), lengths)  # (B, T', C')
         return y.replace(F.gelu(y.x if self.norm is None else self.norm(y.x, y.valid)))
 
 

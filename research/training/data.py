@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from rich.table import Table
 from research.config import Reader, Training
 from research.contracts import Batch, Seq, Stat
 from research.data import features, manifest, torch_reader
+from research.data.ahead import ahead
 from research.data.loader import COUNTED, Loaded, Loader
 from research.data.manifest import Manifest
 from research.data.plan import Plan, by_budget, held_out, in_order
@@ -23,6 +25,7 @@ from research.errors import HarkError
 from research.training.given import NOTHING, Given
 
 T = TypeVar("T")
+HOST = torch.device("cpu")
 State = list[list[int]]  # where reading goes on, as far as the step does not say it: plain numbers
 
 
@@ -30,16 +33,17 @@ State = list[list[int]]  # where reading goes on, as far as the step does not sa
 class Fed:
     """A batch with what the step books of it."""
 
-    batch: Batch
+    batch: Batch  # on a GPU already where the run has one
     seconds: float  # of speech
     padding: Stat
 
 
-def reader(choice: Reader) -> Read:
-    """Give the reader that was asked for; `auto` is fairseq2's where its bindings load."""
+def reader(choice: Reader, device: torch.device = HOST) -> Read:
+    """Give the reader that was asked for; `auto` is fairseq2's where its bindings load. For a GPU it pins batches."""
+    pin = device.type == "cuda"
     if choice is Reader.torch or (choice is Reader.auto and bindings.problem()):
-        return torch_reader.read
-    return pipeline.read
+        return partial(torch_reader.read, pin=pin)
+    return partial(pipeline.read, pin=pin)
 
 
 class Source(ABC):
@@ -50,7 +54,7 @@ class Source(ABC):
             raise HarkError("data.train names no manifest: type data.train=[path/to/train.jsonl]")
         cfg.train.share(ranks.size)
         data = cfg.data
-        self.cfg, self.ranks, self.read = cfg, ranks, reader(data.reader)
+        self.cfg, self.ranks, self.read = cfg, ranks, reader(data.reader, ranks.device)
         self.noise = (
             one_by_one(ranks, lambda: manifest.load_noise(data.noise, data, headers=data.headers))
             if data.noise
@@ -125,8 +129,9 @@ class Planned(Source):
     def train(self, step: int, state: State) -> Iterator[Fed]:
         loader = Loader(self.speech, self.noise, self.cfg.data, self.cfg.run.seed)
         start, ranks = step * self.cfg.train.batches, self.ranks
-        for loaded in stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start):
-            yield self.book(self.label(loaded, self.speech))
+        read = stream(loader, self.plan, self.read, rank=ranks.rank, world=ranks.size, start=start)
+        for loaded in ahead((self.label(each, self.speech) for each in read), ranks.device):
+            yield self.book(loaded)
 
     def valid(self) -> Iterator[tuple[int, Batch]]:
         assert self.held_out is not None
@@ -140,8 +145,8 @@ class Planned(Source):
         if ranks.rank >= len(items):
             yield ranks.rank, self.nothing
         read = once(loader, items, self.read, rank=ranks.rank, world=ranks.size)
-        for k, loaded in enumerate(read):
-            yield k * ranks.size + ranks.rank, self.feed(self.label(loaded, speech)).batch
+        for k, loaded in enumerate(ahead((self.label(each, speech) for each in read), ranks.device)):
+            yield k * ranks.size + ranks.rank, self.feed(loaded).batch
 
     def label(self, loaded: Loaded, speech: Manifest) -> Loaded:
         """Add what the lines of `speech` say about the rows that were read."""

@@ -10,6 +10,7 @@ from research.config import Config, Streams, Training
 from research.contracts import Objective, Task
 from research.data.loader import BAD
 from research.engine.checkpoint import Checkpoints
+from research.engine.compiled import compile_blocks
 from research.engine.gangs import Ranks
 from research.engine.parallel import place, wrap
 from research.engine.sharding import refill
@@ -18,7 +19,7 @@ from research.errors import HarkError, nearest
 from research.health import Action
 from research.interop.initialise import initialise
 from research.interop.origin import origins
-from research.model import assemble, check
+from research.model import legal
 from research.registry import build
 from research.training import optimizer as optim
 from research.training.data import Fed, Planned, Source
@@ -50,11 +51,10 @@ def train(
     cfg = composed.config
     if cfg.watch.every and prober is None:
         raise HarkError("watch.every: this training has no prober; call research.launch.watch.train")
-    given = Given.of(check(cfg))  # refuse an illegal combination before anything is touched
+    objective = objective_of(cfg)  # refuses an illegal combination before anything is touched
     origins(cfg.init)
     with processes(cfg.run.device) as (ranks, flag), claim(composed, ranks) as path:
-        source = open_source(cfg, ranks, given)
-        objective = objective_of(cfg)
+        source = open_source(cfg, ranks, Given.of(objective))
         if not steps(path / "checkpoints"):
             initialise(objective, cfg, path if ranks.rank == 0 else None)
         made = prober(path) if prober and cfg.watch.every else None
@@ -74,9 +74,9 @@ def open_source(cfg: Training, ranks: Ranks, given: Given = NOTHING) -> Source:
 
 
 def objective_of(cfg: Config) -> Objective:
-    objective = assemble(cfg)
+    objective = legal(cfg)
     if cfg.train.compile:
-        objective.encoder.compile(dynamic=True)
+        compile_blocks(objective)
     return objective
 
 

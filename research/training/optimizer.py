@@ -9,19 +9,18 @@ from torch.distributed.fsdp import FSDPModule
 
 from research.config import Optimizer
 from research.contracts import Plugin, Task
-from research.engine.sharding import local, part, total_norm
+from research.engine.sharding import part, total_norm
 from research.engine.whole import Whole
 from research.schedules import Schedule
+from research.training.adamw import AdamW
 
 
-def adamw(task: Task, cfg: Optimizer) -> torch.optim.AdamW:
-    """Fused AdamW over the task's groups (arXiv 1711.05101); `lr_scale` of a group stays with the group."""
+def adamw(task: Task, cfg: Optimizer) -> AdamW:
+    """AdamW over the task's groups; `lr_scale` of a group stays with the group."""
     groups = [group for group in task.param_groups() if group["params"]]
     for group in groups:
         group.setdefault("lr_scale", unscaled)
-    return torch.optim.AdamW(
-        groups, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
-    )
+    return AdamW(groups, lr=cfg.lr, betas=cfg.betas, eps=cfg.eps, weight_decay=cfg.weight_decay)
 
 
 def unscaled(_: int) -> float:
@@ -57,14 +56,12 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         group["lr_scale"] = scale
 
 
-def scale_gradients(optimizer: torch.optim.Optimizer, count: Tensor, clip: float) -> Tensor:
-    """Turn summed gradients into means over `count` targets, clipped to the norm `clip` (0: not). Give the norm."""
+def scale_gradients(optimizer: AdamW, count: Tensor, clip: float) -> Tensor:
+    """Have the next step take means over `count` targets, clipped to the norm `clip` (0: not). Give the norm."""
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = total_norm(grads) / count
-    factor = 1.0 / count
-    if clip > 0:
-        factor = factor * torch.clamp(clip / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_([local(grad) for grad in grads], factor.to(grads[0].dtype))
+    over = torch.clamp((norm + 1e-6) / clip, min=1.0) if clip > 0 else 1.0
+    optimizer.scale = (count * over).float()
     return norm
 
 

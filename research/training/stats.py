@@ -20,8 +20,11 @@ class StatBag:
 
     def add(self, stats: dict[str, Stat]) -> None:
         for name, stat in stats.items():
-            total = stat.total.detach().to(self.device, torch.float64, non_blocking=True)
-            self.totals[name] = self.totals[name] + total if name in self.totals else total
+            total = stat.total.detach().to(self.device, non_blocking=True)
+            if name in self.totals:
+                self.totals[name] += total
+            else:
+                self.totals[name] = total.to(torch.float64, copy=True)
             self.weights[name] = self.weights.get(name, 0.0) + stat.weight
             self.finish[name] = stat.finish
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from research.config import Precision, Training
 from research.contracts import Augmentation, Batch, Loss, Stat, Task
 from research.engine.gangs import Ranks
-from research.engine.parallel import no_sync
+from research.engine.parallel import begin_sum, no_sync
+from research.training.adamw import AdamW
 from research.training.data import Fed
 from research.training.optimizer import end_step, scale_gradients, set_lr
 from research.training.seeds import seed_all
@@ -25,7 +26,7 @@ class Student:
     task: Task
     model: nn.Module  # the task itself, or DDP around it
     augment: Augmentation
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     ranks: Ranks
     cfg: Training
     lr_factor: float = 1.0  # on the learning rate: what rollbacks made of it
@@ -66,18 +67,20 @@ def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag
     stats: list[dict[str, Stat]] = []
     share = cfg.train.share(ranks.size)
     for micro in range(share):
+        last = micro == share - 1
         fed = next(batches)
         seed_all(cfg.run.seed, step, micro * ranks.size + ranks.rank)
-        with no_sync(student.model, active=micro < share - 1):
+        with no_sync(student.model, active=not last):
             loss = student.loss(fed.batch)
+            targets, seconds, total = targets + loss.count, seconds + fed.seconds, total + loss.total.detach()
+            if last:  # only gradients are missing: the ranks add up the rest meanwhile
+                sums = tally(targets, seconds, float(stop), total)
+                finish = begin_sum(sums, ranks)
             loss.total.backward()
-        targets, seconds, total = targets + loss.count, seconds + fed.seconds, total + loss.total.detach()
         stats.append(loss.stats | {"loss": Stat(loss.total, loss.count), "padding": fed.padding})
-    sums = torch.tensor([targets, seconds, float(stop)], dtype=torch.float64).to(ranks.device)
-    sums = torch.cat([sums, total[None]])
-    ranks.all_sum(sums)
     peak = cfg.optimizer.lr * student.lr_factor
     lr = set_lr(student.optimizer, peak, cfg.schedule, step, cfg.train.steps)
+    finish()
     norm = scale_gradients(student.optimizer, sums[0].clamp(min=1), cfg.train.clip)
     outcome = read_back(norm, sums)
     if outcome.sound:
@@ -87,6 +90,12 @@ def train_step(student: Student, batches: Iterator[Fed], step: int, bag: StatBag
             bag.add(each)
     student.optimizer.zero_grad()
     return outcome
+
+
+def tally(targets: int, seconds: float, stop: float, total: Tensor) -> Tensor:
+    """What is summed over the ranks: (4,) on the device, for which nobody waits."""
+    known = torch.tensor([targets, seconds, stop], dtype=torch.float64)
+    return torch.cat([known.to(total.device, non_blocking=True), total[None]])
 
 
 def read_back(norm: Tensor, sums: Tensor) -> Outcome:

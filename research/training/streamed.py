@@ -11,6 +11,7 @@ from rich.table import Table
 
 from research.config import Mix, Reverb, Speed, Streams, Training
 from research.contracts import Batch
+from research.data.ahead import ahead
 from research.data.plan import held_out, in_order
 from research.data.stream import Tally, once
 from research.data.streams.batches import Batches, limits
@@ -63,7 +64,7 @@ class Streamed(Source):
         loader = StreamLoader(self.data, self.streams, self.noise, self.seed, self.given.wants)
         portions = self.batches.read(self.done, ranks.rank, ranks.size, self.begun)
         tally = Tally(self.data.max_bad)
-        for heard in self.read(portions, loader.load, self.data.workers):
+        for heard in ahead(self.read(portions, loader.load, self.data.workers), ranks.device):
             tally.add(heard)
             self.begun[heard.lane] = [heard.epoch, heard.first]
             self.done += ranks.size
@@ -87,7 +88,7 @@ class Streamed(Source):
         if ranks.rank >= len(portions):
             yield ranks.rank, self.nothing
         read = once(loader, portions, self.read, rank=ranks.rank, world=ranks.size)
-        for k, heard in enumerate(read):
+        for k, heard in enumerate(ahead(read, ranks.device)):
             yield k * ranks.size + ranks.rank, self.feed(heard).batch
 
     @cached_property

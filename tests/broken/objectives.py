@@ -274,6 +274,20 @@ class Indexes(NEST):
 breaks("device_is_never_read__index")(Indexes)
 
 
+@breaks("device_is_never_read__blocking_copy")
+class CopiesAndWaits(NEST):
+    def fill(self, feats, mask):
+        gain = torch.ones(feats.x.size(-1)).to(feats.x.device)
+        return super().fill(feats.replace(feats.x * gain), mask)
+
+
+@breaks("device_is_never_read__index_on_the_host")
+class ShufflesOnTheHost(NEST):
+    def features(self, batch):
+        clean, noisy = super().features(batch)
+        return clean, noisy.replace(noisy.x[torch.arange(noisy.x.size(0))])
+
+
 @breaks("device_is_never_read__step_end")
 class ReadsAtStepEnd(Hot):
     def on_step_end(self, step):

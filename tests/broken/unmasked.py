@@ -52,10 +52,10 @@ class HearsAllOfIt(APC):
 
 @breaks("no_target_leaks__text")
 class ReadsTheText(CTC):
-    def features(self, batch):
-        clean, noisy = super().features(batch)
-        told = torch.tensor([float(ord(text[0])) for text in batch.texts])
-        return clean, noisy.replace(noisy.x + told[:, None, None])
+    def forward(self, batch):
+        told = torch.tensor([float(ord(text[0])) for text in batch.texts])[:, None, None]
+        with self.frontend.register_forward_hook(lambda _, __, out: out.replace(out.x + told)):
+            return super().forward(batch)
 
 
 @breaks("targets_follow_the_signal__future")

@@ -62,7 +62,7 @@ class Rooms:
             response = self.responses.first(self.measured, rng, bad)
         return lambda x: reverberate(x, response, self.sample_rate)
 
-    def measured(self, one: Utterance) -> Samples:
+    def measured(self, _: int, one: Utterance) -> Samples:
         """Read an impulse response, (N',), of the first channel: an average of several would be another room."""
         found = audio.frames(one.path, one.path, one.offset, one.duration)
         if not found.x[:, 0].any():

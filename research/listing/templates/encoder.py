@@ -6,13 +6,14 @@ from torch.nn import functional as F
 
 from research.contracts import Encoded, Encoder, Seq
 from research.nn.functional import stack
+from research.nn.linear import Linear
 from research.registry import register
 
 
 class Block(nn.Module):
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
-        self.norm, self.mix = nn.LayerNorm(dim), nn.Linear(dim, dim)
+        self.norm, self.mix = nn.LayerNorm(dim), Linear(dim, dim)
         self.conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # (B, T, D), (B, T) -> (B, T, D)
@@ -34,7 +35,7 @@ class Starter(Encoder):
     def __init__(self, cfg: Config, *, dim_in: int) -> None:
         super().__init__()
         self.dim, self.depth, self.stride = cfg.dim, cfg.depth, cfg.stride
-        self.proj = nn.Linear(dim_in * cfg.stride, cfg.dim)
+        self.proj = Linear(dim_in * cfg.stride, cfg.dim)
         self.blocks = nn.ModuleList(Block(cfg.dim, cfg.kernel) for _ in range(cfg.depth))
 
     def embed(self, feats: Seq) -> Seq:

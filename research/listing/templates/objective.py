@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import torch
 
 from research.contracts import Batch, Loss, Objective, Parts, Seq, Stat
-from research.nn.functional import masked_ce, select, stack
+from research.nn.functional import select, stack
 from research.nn.modules import CodeHead, MaskToken
 from research.registry import register
 
@@ -37,7 +37,7 @@ class Starter(Objective):
         h = self.encoder(self.hide(noisy, mask)).last  # (B, T, D)
         hit = stack(mask[..., None].float(), r).mean(-1) > self.cfg.threshold  # (B, T)
         ids = self.targets(clean, hit)  # (M, G)
-        loss = masked_ce(self.head(select(h.x, hit)), ids)  # a sum over the M targets, with its count
+        loss = self.head.cross_entropy(select(h.x, hit), ids)  # a sum over the M targets, with its count
         return loss.noting({"mask_ratio": Stat(torch.tensor(float(mask.sum())), float(clean.lengths.sum()))})
 
     def targets(self, clean: Seq, hit: torch.Tensor) -> torch.Tensor:  # (B, S, F), (B, T) -> (M, G)

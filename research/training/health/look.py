@@ -101,7 +101,7 @@ class Seen:
             hook(self.task.frontend, self.hear)
             for name, module in self.task.named_modules():
                 if isinstance(module, CodeHead):
-                    hook(module, lambda _, __, logits, name=name: self.heads[name].append(logits))
+                    hook(module, lambda head, args, _, name=name: self.answered(name, head, args[0]))
                 elif isinstance(module, Quantizer):
                     hook(module, lambda part, _, out, name=name: self.quantized(name, part, out))
                 elif isinstance(module, Masking):
@@ -123,6 +123,9 @@ class Seen:
         self.scalars["embed_std"] = health.variation(frames(x))
         layers = encoder.context(x, range(encoder.depth + 1)).layers
         self.layers = [frames(x.replace(layer)).float() for layer in layers]  # (N, D) each
+
+    def answered(self, name: str, head: CodeHead, x: Tensor) -> None:
+        self.heads[name].append(head.forward(x))  # logits, of a head that was asked for its loss too
 
     def quantized(self, name: str, part: Quantizer, out: Codes) -> None:
         self.codes[name].append((out.ids.flatten(0, -2), part.codes))

@@ -41,13 +41,13 @@ class Panel:
 
 
 def some(batch: Batch, samples: int) -> Batch:
-    """The first rows of a batch, as many as hold so much audio; at least one."""
+    """The first rows of a batch, as many as hold so much audio; at least one. On the host."""
     totals = list(accumulate(batch.audio.lengths.tolist()))
     rows = next((row for row, total in enumerate(totals, 1) if total >= samples), len(totals))
 
     def cut(seq: Seq) -> Seq:
         lengths = seq.lengths[:rows]
-        return Seq(seq.x[:rows, : int(lengths.max())].clone(), lengths.clone())
+        return Seq(seq.x[:rows, : int(lengths.max())].to("cpu", copy=True), lengths.clone())
 
     audio = cut(batch.audio)
     noisy = audio if batch.noisy is batch.audio else cut(batch.noisy)
