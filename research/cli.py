@@ -26,7 +26,7 @@ COMMANDS = {
         "make manifests: real speech, noise, synthetic speech, your own", "research.data.corpora.command"
     ),
     "probe": Command("ask what the layers of a run know, beside baselines", "research.launch.probe_command"),
-    "extract": Command("store what layers make of any audio", "research.evaluation.extract_command"),
+    "extract": Command("store what layers make of any audio", "research.launch.extract_command"),
     "classify": Command(
         "train a classifier on a checkpoint's layers, beside baselines",
         "research.classification.classify_command",

@@ -11,9 +11,9 @@ from research.compose import compose_config
 from research.contracts import Batch, Seq
 from research.data import audio
 from research.engine.weights import MODEL
-from research.evaluation import extract_command
 from research.evaluation.extract_encode import encode, still
 from research.interop.load import load as open_checkpoint
+from research.launch import extract_command
 from research.model import assemble
 
 TINY = ("encoder=fastconformer_tiny", "quantizer.codes=64", "data.train=[none.jsonl]")

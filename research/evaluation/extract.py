@@ -7,7 +7,9 @@ again; the manifests come last.
 
 import argparse
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -27,7 +29,7 @@ from research.engine import bindings, pipeline
 from research.engine.gangs import Ranks, start
 from research.errors import HarkError
 from research.evaluation import extract_input
-from research.evaluation.extract_encode import encode, still, store
+from research.evaluation.extract_encode import check, encode, still, store
 from research.evaluation.extract_job import Job, claim, complete, facts, job_of
 from research.evaluation.extract_kmeans import FRAMES, SEED, Codebook, learn, load
 from research.evaluation.extract_shards import (
@@ -93,7 +95,7 @@ class Extraction:
     def go(self) -> None:
         shards = plan(self.batches(np.flatnonzero(self.long)), self.sizes(), self.job.shard_mb * 1e6)
         todo = [number for number in range(len(shards)) if contents(path_of_shard(self.out, number)) is None]
-        with still(self.upstream):
+        with still(self.upstream, self.job.wanted.precision):
             codebook = self.codebook()
             self.ranks.barrier()  # all have seen which shards are missing
             begin = time.monotonic()
@@ -118,22 +120,38 @@ class Extraction:
         return np.asarray(vectors * per_vector + frames * ids)
 
     def encode(self, shards: list[list[Item]], mine: list[int], codebook: Codebook | None) -> float:
-        """Write shards of this rank; give the seconds of audio in them."""
+        """Write shards of this rank, each while the next is computed; give the seconds of audio in them."""
         items = [item for number in mine for item in shards[number]]
         stream = zip(items, once(self.loader, items, self.read), strict=True)
-        seconds = 0.0
+        seconds, wanted = 0.0, self.job.wanted
         bar = progress()
         bar.disable |= self.ranks.rank > 0  # one bar on a terminal
-        with bar:
+        with bar, ThreadPoolExecutor(1) as writer:
+            before: Future[None] | None = None
             work = bar.add_task("features", total=len(items))
             for number in mine:
                 shard = Shard()
                 for item, loaded in islice(stream, len(shards[number])):
-                    store(shard, self.upstream, self.job.wanted, codebook, (self.manifest, item, loaded))
+                    store(shard, self.upstream, wanted, codebook, (item, loaded))
                     seconds += loaded.seconds
                     bar.advance(work)
-                save(path_of_shard(self.out, number), shard)
+                if before:
+                    before.result()
+                before = writer.submit(self.write, number, shard, self.reached())
+            if before:
+                before.result()
         return seconds
+
+    def reached(self) -> torch.cuda.Event | None:
+        """What comes to pass when the device has done all that it was given."""
+        device = self.ranks.device
+        return torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
+
+    def write(self, number: int, shard: Shard, done: torch.cuda.Event | None) -> None:
+        if done:
+            done.synchronize()
+        check(shard, self.job.wanted, self.manifest)
+        save(path_of_shard(self.out, number), shard)
 
     def codebook(self) -> Codebook | None:
         """The clusters that frames are assigned to: given, learnt before, or learnt now by rank 0."""
@@ -143,7 +161,8 @@ class Extraction:
         if self.ranks.rank == 0 and not path.exists():
             (self.job.given or self.learnt(self.job.clustered)).save(path)
         self.ranks.barrier()
-        return load(path, self.job.weights)
+        found = load(path, self.job.weights)
+        return replace(found, centroids=found.centroids.to(self.ranks.device))
 
     def learnt(self, layer: int) -> Codebook:
         """Cluster frames of utterances that are drawn at random, as many as it takes."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from research import registry
-from research.config import Data
+from research.config import Data, Precision
 from research.data.features import FACTS
 from research.errors import HarkError
 from research.evaluation import extract_kmeans
@@ -70,7 +70,7 @@ def job_of(args: argparse.Namespace) -> Job:
         report=report,
         input=args.input,
         out=args.out,
-        wanted=Wanted(layers, getattr(torch, args.dtype), pool=args.pool is not None),
+        wanted=Wanted(layers, getattr(torch, args.dtype), args.pool is not None, Precision(args.precision)),
         data=data,
         shard_mb=args.shard_mb,
         clusters=args.kmeans,
@@ -165,6 +165,7 @@ def facts(job: Job, manifest: Path) -> dict[str, Any]:
         "period": upstream.period,
         "sample_rate": upstream.sample_rate,
         "dtype": wanted.name,
+        "precision": None if wanted.precision is Precision.fp32 else wanted.precision.value,
         "pool": "mean" if wanted.pool else None,
         "kmeans": clusters and {"clusters": clusters, "layer": job.clustered, "codebook": source},
         "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),

@@ -33,6 +33,7 @@ class Shard:
     """Utterances of one file, and those that should be in it but could not be read."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[int, Tensor] = field(default_factory=dict)  # row -> of its features: not finite if any is not
     bad: dict[int, str] = field(default_factory=dict)  # row -> reason
 
 

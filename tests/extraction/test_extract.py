@@ -151,6 +151,16 @@ def test_features_are_rounded_once(run, source, whole, tmp_path, name):
         assert torch.equal(value, tensors(whole)[key].to(getattr(torch, name)))
 
 
+def test_bf16_is_computed_by_choice_and_said(run, source, whole, tmp_path):
+    out = extract(run, source, tmp_path / "out", "--precision", "bf16")
+    assert facts_of(out)["precision"] == "bf16"
+    assert facts_of(whole)["precision"] is None
+    for key, value in tensors(out).items():
+        assert value.dtype == torch.float32
+        assert not torch.equal(value, tensors(whole)[key])
+        torch.testing.assert_close(value, tensors(whole)[key], rtol=0.05, atol=0.1)
+
+
 def test_values_beyond_float16_are_refused(run, source, tmp_path, monkeypatch):
     upstream, report = open_checkpoint(run)
     upstream.encoder.layers[1].norm.weight.data *= 1e6
@@ -159,6 +169,7 @@ def test_values_beyond_float16_are_refused(run, source, tmp_path, monkeypatch):
         HarkError, match=r"clips.jsonl:\d+: its features are not finite in float16; try --dtype"
     ):
         extract(run, source, tmp_path / "out", "--dtype", "float16")
+    assert not list((tmp_path / "out" / "shards").iterdir())
 
 
 def test_pooling_is_the_mean_over_real_frames(run, source, whole, tmp_path):

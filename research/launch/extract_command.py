@@ -25,11 +25,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", default="all", help="all, last, none, or numbers: 0,3,12; 0 is what the first block reads"
     )
-    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "float16", "bfloat16"),
+        help="stored (default: float32)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=("fp32", "bf16"),
+        help="computed in (default: fp32); bf16 is autocast",
+    )
     parser.add_argument("--pool", choices=("mean",), help="one vector per layer and utterance")
     parser.add_argument(
         "--stack", type=int, metavar="N", help="frames of frontend=NAME side by side (default: 1)"
     )
+    add_clusters(parser)
+    add_reading(parser)
+
+
+def add_clusters(parser: argparse.ArgumentParser) -> None:
     clusters = parser.add_mutually_exclusive_group()
     clusters.add_argument("--kmeans", type=int, metavar="K", help="learn K clusters, store every frame's")
     clusters.add_argument(
@@ -38,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kmeans-layer", type=int, metavar="L", help="what is clustered (default: the last of --layers)"
     )
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-seconds", type=float, default=100.0, metavar="S", help="audio per batch (default: 100)"
     )
@@ -60,5 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the store, say what is in it and how fast that went."""
     from research.evaluation.extract import extract  # noqa: PLC0415
+    from research.training.memory import keep_freed_memory  # noqa: PLC0415
 
+    keep_freed_memory()
     extract(args)
