@@ -25,14 +25,34 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# About four minutes. tests/benchmarks/README.md says what else is measured.
 bench: $(STAMP)
-	$(BIN)/python tests/benchmarks/step.py
+	mkdir -p build/bench
+	$(BIN)/python tests/benchmarks/limits.py >build/bench/limits.jsonl
+	for dtype in fp32 bf16; do \
+	  $(BIN)/python tests/benchmarks/step.py --size small --batch 8 --dtype $$dtype && \
+	  $(BIN)/python tests/benchmarks/step.py --size large --batch 4 --dtype $$dtype || exit 1; \
+	done >build/bench/step.jsonl
+	$(BIN)/python tests/benchmarks/parts.py >build/bench/parts.jsonl
+	$(BIN)/python tests/benchmarks/curves.py >build/bench/curves.jsonl
+	$(BIN)/python tests/benchmarks/table.py build/bench/limits.jsonl build/bench/step.jsonl build/bench/parts.jsonl \
+	  build/bench/curves.jsonl
 
-# NeMo in an environment of its own (8 GB), for tests/benchmarks/against.py.
-bench-peers: $(STAMP) build/peers/nemo/installed
+# Peers for tests/benchmarks/against.py, each in an environment of its own (8 GB); make build/peers/NAME/installed makes one.
+bench-peers: $(STAMP) build/peers/nemo/installed build/peers/fairseq2/installed build/peers/speechbrain/installed
 build/peers/nemo/installed:
 	$(PYTHON) -m venv build/peers/nemo
 	build/peers/nemo/bin/pip install --quiet torch==2.9.1 torchaudio==2.9.1 'nemo-toolkit[asr]==3.0.0'
+	touch $@
+
+build/peers/fairseq2/installed:
+	$(PYTHON) -m venv build/peers/fairseq2
+	build/peers/fairseq2/bin/pip install --quiet torch==2.9.1 torchaudio==2.9.1 fairseq2==0.8.1
+	touch $@
+
+build/peers/speechbrain/installed:
+	$(PYTHON) -m venv build/peers/speechbrain
+	build/peers/speechbrain/bin/pip install --quiet torch==2.9.1 torchaudio==2.9.1 speechbrain==1.1.2
 	touch $@
 
 docs: $(STAMP)

@@ -1,34 +1,32 @@
-"""Time one NEST training step and its parts; print one JSON line.
+"""Time one training step and its parts; print one JSON line.
 
-    python tests/benchmarks/step.py --layers 4 --dim 256 --batch 8 --seconds 8
-    python tests/benchmarks/step.py --layers 17 --dim 512 --heads 8 --batch 4 --seconds 8 --dtype bf16
+    python tests/benchmarks/step.py --size small --batch 8 --seconds 8
+    python tests/benchmarks/step.py --size large --batch 4 --seconds 8 --dtype bf16
+    python tests/benchmarks/step.py --method w2v_bert --layers 6 --dim 384 encoder.positions=rope
 
 Real steps: the model, augmentation and optimizer of `hark train`, on random audio that is already on the device.
-`step_s` is a median over `--steps` steps after three to warm up; `parts` are medians too, `rest` what no part holds.
+`step_s` is a median over `--steps` steps after three to warm up, with the least and the most; `parts` are medians too,
+`rest` what no part holds. `needed_gflop` is what the loss needs (flops.py), `matmul_gflop_per_s` the best rate of linear
+layers of the model's shapes in this process (limits.py), `fraction` how much of it the step reaches. On a GPU `mfu_sheet`
+is the share of the data sheet's rate.
 """
 
 import argparse
 import json
-import resource
 import statistics
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from itertools import repeat
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from research.compose import compose_config
-from research.contracts import Batch, Seq, Stat
-from research.engine.gangs import start
-from research.model import assemble
-from research.registry import build
-from research.training import step as training
-from research.training.data import Fed
-from research.training.memory import keep_freed_memory
-from research.training.optimizer import adamw
-from research.training.stats import StatBag
+sys.path.insert(0, str(Path(__file__).parents[2]))  # to be run as a file
+from tests.benchmarks.flops import needed
+from tests.benchmarks.limits import best, model_shapes, products, sheet_gflop_per_s
+from tests.benchmarks.work import METHODS, SIZES, Work, about, begin, compose, parser, peak_rss_mb, wait
 
 WARMUP = 3
 
@@ -41,8 +39,7 @@ class Clock:
         self.steps: list[dict[str, float]] = []
 
     def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait(self.device)
         return time.perf_counter()
 
     def wrap(self, owner: Any, name: str, part: str) -> None:
@@ -62,69 +59,39 @@ class Clock:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("overrides", nargs="*", help="further overrides, as for hark train")
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--method", default="nest", help=f"{', '.join(METHODS)}, or any other objective")
+    made.add_argument("--size", choices=list(SIZES), default="small")
+    made.add_argument("--layers", type=int, help="in place of the size's")
+    made.add_argument("--dim", type=int, help="likewise")
+    made.add_argument("--heads", type=int, help="likewise")
+    made.add_argument("--batch", type=int, default=8)
+    made.add_argument("--seconds", type=float, default=8.0)
+    made.add_argument("--steps", type=int, default=10)
+    made.add_argument("overrides", nargs="*", help="further overrides, as for hark train")
+    return made.parse_intermixed_args()
 
 
-def student(args: argparse.Namespace) -> training.Student:
-    cfg = compose_config(
-        [
-            "encoder=fastconformer_medium",
-            f"encoder.dim={args.dim}",
-            f"encoder.depth={args.layers}",
-            f"encoder.heads={args.heads}",
-            f"train.precision={args.dtype}",
-            *args.overrides,
-        ]
-    ).config
-    ranks = start(args.device)
-    objective = assemble(cfg).to(ranks.device).train()
-    augment = build(cfg.augmentation).to(ranks.device)
-    return training.Student(objective, objective, augment, adamw(objective, cfg.optimizer), ranks, cfg)
+def dims(args: argparse.Namespace) -> list[str]:
+    asked = {"depth": args.layers, "dim": args.dim, "heads": args.heads}
+    return [f"encoder.{key}={value}" for key, value in asked.items() if value is not None]
 
 
-def batches(args: argparse.Namespace, device: torch.device) -> Iterator[Fed]:
-    size = int(args.seconds * 16_000)
-    audio = Seq(0.1 * torch.randn(args.batch, size), torch.full((args.batch,), size)).to(device)
-    return repeat(Fed(Batch.clean(audio), args.batch * args.seconds, Stat(torch.zeros(()))))
-
-
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    torch.set_num_threads(args.threads)
-    keep_freed_memory()
-    one = student(args)
-    clock = Clock(one.ranks.device)
-    objective: Any = one.task
+def watch(work: Work, clock: Clock) -> None:
+    """Book the parts that this method has."""
+    task = work.task
     for owner, name, part in (
-        (objective.frontend, "forward", "mel"),
-        (objective.encoder, "embed", "subsampling"),
-        (objective.encoder, "context", "layers"),
-        (objective.quantizer, "forward", "quantizer"),
-        (objective.head, "forward", "head"),
-        (one.optimizer, "step", "optimizer"),
-        (one, "augment", "augmentation"),
+        (task.frontend, "forward", "mel"),
+        (task.encoder, "embed", "subsampling"),
+        (task.encoder, "context", "layers"),
+        (getattr(task, "quantizer", None), "forward", "quantizer"),
+        (getattr(task, "head", None), "forward", "head"),
+        (work.student.optimizer, "step", "optimizer"),
+        (work.student, "augment", "augmentation"),
     ):
-        clock.wrap(owner, name, part)
+        if owner is not None:
+            clock.wrap(owner, name, part)
     time_backward(clock)
-    data, bag = batches(args, one.ranks.device), StatBag(one.ranks.device)
-    for step in range(WARMUP + args.steps):
-        clock.steps.append(defaultdict(float))
-        before = clock.now()
-        training.train_step(one, data, step, bag, stop=False)
-        clock.steps[-1]["step"] = clock.now() - before
-    return report(args, clock, sum(p.numel() for p in objective.parameters()))
 
 
 def time_backward(clock: Clock) -> None:
@@ -139,28 +106,61 @@ def time_backward(clock: Clock) -> None:
     torch.Tensor.backward = timed  # type: ignore[method-assign]
 
 
-def report(args: argparse.Namespace, clock: Clock, parameters: int) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    ranks = begin(args.device, args.threads)
+    cfg = compose(args.size, args.dtype, [*dims(args), *args.overrides], args.method)
+    work, clock = Work(cfg, ranks), Clock(ranks.device)
+    watch(work, clock)
+    fed = work.feed(args.batch, args.seconds)
+    for _ in range(WARMUP + args.steps):
+        clock.steps.append(defaultdict(float))
+        before = clock.now()
+        work.step(fed)
+        clock.steps[-1]["step"] = clock.now() - before
+    return report(args, work, clock)
+
+
+def report(args: argparse.Namespace, work: Work, clock: Clock) -> dict[str, Any]:
     parts = {part: round(clock.median(part), 5) for part in sorted({p for step in clock.steps for p in step})}
-    step = parts.pop("step")
-    device = clock.device
+    step, device, task = parts.pop("step"), clock.device, work.task
+    each = sorted(step["step"] for step in clock.steps[WARMUP:])
     cuda = device.type == "cuda"
-    return {
-        "step_s": step,
-        "audio_s_per_s": round(args.batch * args.seconds / step, 1),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
-        "peak_device_mb": round(torch.cuda.max_memory_allocated(device) / 1e6) if cuda else None,
-        "parts": parts | {"rest": round(step - sum(parts.values()), 5)},
-        "steps": args.steps,
-        "layers": args.layers,
-        "dim": args.dim,
+    told = {
+        "benchmark": "step",
+        "method": args.method,
+        "size": args.size,
         "batch": args.batch,
         "seconds": args.seconds,
         "dtype": args.dtype,
-        "parameters": parameters,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
-        "torch": torch.__version__,
+        "step_s": step,
+        "least_s": round(each[0], 5),
+        "most_s": round(each[-1], 5),
+        "audio_s_per_s": round(args.batch * args.seconds / step, 1),
+        "peak_rss_mb": peak_rss_mb(),
+        "peak_device_mb": round(torch.cuda.max_memory_allocated(device) / 1e6) if cuda else None,
     }
+    return (
+        told
+        | speed(args, work, step)
+        | {"parts": parts | {"rest": round(step - sum(parts.values()), 5)}, "steps": args.steps}
+        | {"layers": task.encoder.depth, "dim": task.encoder.dim, "overrides": args.overrides}
+        | {"parameters": sum(p.numel() for p in task.parameters())}
+        | about(device)
+    )
+
+
+def speed(args: argparse.Namespace, work: Work, step: float) -> dict[str, Any]:
+    """Set the needed FLOPs of a step against what the device can do."""
+    cfg, encoder, device = work.cfg, work.task.encoder, work.ranks.device
+    flops, how = needed(cfg, args.batch, args.seconds)
+    rate = 1e-9 * flops / step
+    hop = work.task.frontend.hop * encoder.stride
+    frames = args.batch * -(-round(args.seconds * cfg.data.sample_rate) // hop)
+    top = best(products(model_shapes(frames, encoder.dim), args.dtype, device))
+    told = {"needed_gflop": round(1e-9 * flops, 2), "flops_by": how, "gflop_per_s": round(rate, 1)}
+    told |= {"matmul_gflop_per_s": top, "fraction": round(rate / top, 3)}
+    known = sheet_gflop_per_s(device, args.dtype)
+    return told | {"mfu_sheet": round(rate / known, 3) if known else None}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """NeMo 3.0's side, run by its own Python: forward, loss, backward and AdamW of its models with the values of its YAML."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from nemo.collections.asr.models import ssl_models
 from omegaconf import OmegaConf
-from serving import clips, serve  # beside this file: hark is not installed here
+from serving import Prepared, Work, clips, serve  # beside this file: hark is not installed here
 
 TARGET = "nemo.collections.asr."
 MEL = {
@@ -17,7 +16,7 @@ MEL = {
 OPTIM = {"name": "adamw", "lr": 1e-4, "betas": [0.9, 0.98], "weight_decay": 1e-3}
 
 
-def encoder(work: dict[str, Any]) -> dict[str, Any]:
+def encoder(work: Work) -> dict[str, Any]:
     """FastConformer as in its self-supervised configs."""
     return {
         "_target_": TARGET + "modules.ConformerEncoder", "feat_in": 80, "feat_out": -1, "n_layers": work["layers"],
@@ -30,7 +29,7 @@ def encoder(work: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def nest(work: dict[str, Any]) -> dict[str, Any]:
+def nest(work: Work) -> dict[str, Any]:
     return {
         "sample_rate": 16000, "num_classes": 8192, "num_books": 1, "code_dim": 16, "squeeze_single": False,
         "mask_position": "pre_conv", "preprocessor": MEL, "encoder": encoder(work), "optim": OPTIM,
@@ -54,7 +53,7 @@ def nest(work: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def contrast(work: dict[str, Any]) -> dict[str, Any]:
+def contrast(work: Work) -> dict[str, Any]:
     """What fast-conformer.yaml trains: contrast with projected mel, no codes, no masked prediction."""
     return {
         "sample_rate": 16000, "preprocessor": MEL, "encoder": encoder(work), "optim": OPTIM,
@@ -80,7 +79,7 @@ def contrast(work: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def prepare(work: dict[str, Any]) -> Callable[[], None]:
+def prepare(work: Work) -> Prepared:
     if work["work"] == "nest":
         model = ssl_models.EncDecDenoiseMaskedTokenPredModel(OmegaConf.create(nest(work)))
     else:
@@ -99,7 +98,7 @@ def prepare(work: dict[str, Any]) -> Callable[[], None]:
         optimizer.zero_grad()
         loss.item()
 
-    return step
+    return model.parameters(), step
 
 
 def nest_loss(model: Any, audio: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """What both sides of a comparison do: get ready, then work so many steps whenever told to, and say what that took.
 
-Knows torch alone, so that it runs in a peer's environment. The work is one JSON object on the command line; every line
-of stdin is a number of steps, and every line of stdout the seconds of each and the peak of memory so far.
+Knows torch alone, so that it runs in a peer's environment. The work is one JSON object on the command line; the first
+line of stdout says how many parameters are trained. From then on every line of stdin is a number of steps, and every line
+of stdout the seconds of each and the peak of memory so far.
 """
 
 import json
@@ -9,25 +10,28 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 WARMUP = 3
+Work = dict[str, Any]
+Prepared = tuple[Iterable[torch.nn.Parameter], Callable[[], None]]  # the model's, and the step
 
 
-def serve(prepare: Callable[[dict[str, Any]], Callable[[], None]]) -> None:
+def serve(prepare: Callable[[Work], Prepared]) -> None:
     """Answer until stdin ends. What libraries print goes to stderr."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     work = json.loads(sys.argv[1])
     torch.set_num_threads(work["threads"])
     torch.manual_seed(0)
-    step = prepare(work)
+    parameters, step = prepare(work)
     for _ in range(WARMUP):
         step()
-    print(json.dumps({"ready": True}), file=answers, flush=True)
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    print(json.dumps({"parameters": trained}), file=answers, flush=True)
     for line in sys.stdin:
         took = [timed(step) for _ in range(int(line))]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -40,7 +44,7 @@ def timed(step: Callable[[], None]) -> float:
     return time.perf_counter() - before
 
 
-def clips(work: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+def clips(work: Work) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise of equal lengths: (B, N), (B,)."""
     size = int(work["seconds"] * 16_000)
     return 0.1 * torch.randn(work["batch"], size), torch.full((work["batch"],), size)
