@@ -76,7 +76,7 @@ class Data:
     workers: int = volatile(2)
     cache: str = volatile(
         ""
-    )  # a folder on a local disk for decoded audio, 230 MB an hour: later epochs only copy
+    )  # a folder on a local disk for decoded audio, 230 MB an hour: later epochs only copy; of streams, the noise
 
 
 @dataclass(kw_only=True)

@@ -11,15 +11,16 @@ import pytest
 import soundfile
 import torch
 
-from research.config import Data, Streams
+from research.config import Data, Mix
 from research.data import decoded
 from research.data.decoded import Decoded
 from research.data.loader import Loader
 from research.data.manifest import load
 from research.data.plan import Item
-from research.data.streams.slices import Slices
 from research.errors import HarkError
-from tests.sounds import RATE, everything, loader_of, mixed_speech, write
+from tests.clips import clip_of, hear
+from tests.clips import loader_of as streams_of
+from tests.sounds import RATE, everything, loader_of, mixed_speech, signal_of, write
 
 
 @pytest.fixture
@@ -152,9 +153,27 @@ def test_a_clip_longer_than_its_place_is_decoded_again(corpus_folder, tmp_path):
     assert loader.load(one).counts["utterances"] == 1
 
 
+def test_streams_keep_their_noise(tmp_path):
+    """Of both kinds: what a step adds and what is mixed in while reading."""
+    (tmp_path / "noise").mkdir()
+    noise = mixed_speech(tmp_path / "noise")
+    soundfile.write(tmp_path / "speech.flac", signal_of(2.0, RATE), RATE)
+    clips = [clip_of({"audio_filepath": "speech.flac", "duration": 2.0}, tmp_path, row=i) for i in range(40)]
+    mix = Mix(prob=1.0, paths=[str(noise)])
+    plain = hear(streams_of(str(noise), mix=mix), *clips)
+    settings = {"mix": mix, "cache": str(tmp_path / "cache")}
+    first = hear(streams_of(str(noise), **settings), *clips)
+    loader = streams_of(str(noise), **settings)
+    for file in (*(f"{i}.wav" for i in range(0, 24, 4)), "long.flac", "long.ogg"):  # 16 kHz, mono
+        (tmp_path / "noise" / file).unlink()
+    again = hear(loader, *clips)
+    for heard in (first, again):
+        assert torch.equal(heard.batch.noise.x, plain.batch.noise.x)
+        assert torch.equal(heard.batch.noisy.x, plain.batch.noisy.x)
+        assert heard.bad_noise == plain.bad_noise
+
+
 def test_where_it_does_not_apply_it_is_refused(corpus_folder, tmp_path):
-    with pytest.raises(HarkError, match=r"data\.cache: is of data=manifest"):
-        Slices(Streams(cache="there"))
     (tmp_path / "file").write_text("")
     with pytest.raises(HarkError, match=r"data\.cache=.*file: cannot be written"):
         Loader(load([corpus_folder], Data()), None, Data(cache=str(tmp_path / "file")), seed=0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,34 @@ TRIES = 20  # clips in a row that may be broken
 LONGEST = 60.0  # s of a clip that is decoded whole to be kept
 
 
+@dataclass(frozen=True)
+class Sounds:
+    """A corpus that sounds are drawn from; `key` is what names it in the config."""
+
+    corpus: Manifest
+    key: str
+
+    def first(
+        self, read: Callable[[int, Utterance], Samples], rng: np.random.Generator, bad: list[str]
+    ) -> Samples:
+        """The first of randomly drawn utterances, by row, that can be read.
+
+        Why another one was drawn is added to `bad`; HarkError when `TRIES` in a row are broken.
+        """
+        for _ in range(TRIES):
+            row = int(rng.integers(len(self.corpus)))
+            try:
+                return read(row, self.corpus.utterance(row))
+            except audio.UndecodableError as error:
+                bad.append(str(error))
+        raise HarkError(f"{bad[-1]}: the {TRIES}th broken clip in a row; see {self.key}")
+
+
 class Noise:
-    """A corpus that clips are drawn from; `key` is what names it in the config."""
+    """Clips of a noise corpus."""
 
     def __init__(self, corpus: Manifest, cfg: Data, key: str = "data.noise") -> None:
-        self.corpus, self.key = corpus, key
+        self.sounds = Sounds(corpus, key)
         self.sample_rate, self.strict = cfg.sample_rate, cfg.strict
         self.decoded = Decoded(corpus, cfg) if cfg.cache else None
 
@@ -29,7 +53,7 @@ class Noise:
         """Draw a clip of noise, (N',), N' <= size: a whole one, or a random part of one that is longer.
 
         Digital silence becomes white noise of -90 to -46 dB, as in NeMo: every level can be set on what comes back.
-        Why another one was drawn is added to `bad`; HarkError when `TRIES` in a row are broken.
+        `bad` and HarkError as of `Sounds.first`.
         """
         wanted = size / self.sample_rate
 
@@ -37,20 +61,8 @@ class Noise:
             offset = one.offset + rng.uniform(0.0, max(0.0, one.duration - wanted))
             return self.read(row, one, offset, min(wanted, one.duration))[:size]
 
-        clip = self.first(part, rng, bad)
+        clip = self.sounds.first(part, rng, bad)
         return clip if clip.any() else white(len(clip), rng)
-
-    def first(
-        self, read: Callable[[int, Utterance], Samples], rng: np.random.Generator, bad: list[str]
-    ) -> Samples:
-        """The first of randomly drawn utterances, by row, that can be read."""
-        for _ in range(TRIES):
-            row = int(rng.integers(len(self.corpus)))
-            try:
-                return read(row, self.corpus.utterance(row))
-            except audio.UndecodableError as error:
-                bad.append(str(error))
-        raise HarkError(f"{bad[-1]}: the {TRIES}th broken noise clip in a row; see {self.key}")
 
     def read(self, row: int, one: Utterance, offset: float, seconds: float) -> Samples:
         """As `audio.read`, of what is kept where that gives the same bits: resampling a part gives others."""

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from research.config import Streams
 from research.data import audio
 from research.data.manifest import Utterance, load_noise
-from research.data.noise import Noise, Samples
+from research.data.noise import Noise, Samples, Sounds
 from research.errors import HarkError
 
 Change = Callable[[Samples], Samples]  # (N,) -> (N,)
@@ -51,7 +51,7 @@ class Rooms:
         self.sample_rate = cfg.sample_rate
         self.responses = None
         if paths:
-            self.responses = Noise(load_noise(paths, cfg, headers=cfg.headers), cfg, "data.reverb.paths")
+            self.responses = Sounds(load_noise(paths, cfg, headers=cfg.headers), "data.reverb.paths")
 
     def draw(self, size: int, rng: np.random.Generator, bad: list[str]) -> Change | None:
         if rng.random() >= self.prob:

@@ -123,8 +123,6 @@ def check(cfg: Streams) -> None:
     for name, least in LEAST.items():
         if getattr(cfg, name) < least:
             raise HarkError(f"data.{name}={getattr(cfg, name):g}: must be at least {least}")
-    if cfg.cache:
-        raise HarkError("data.cache: is of data=manifest; leave it out")
     if cfg.keep is not None and not isinstance(cfg.keep, dict):
         raise HarkError(f"data.keep={cfg.keep}: must be values of keys, as {{lang:[en,de]}}")
     if cfg.window_hop and not cfg.window_seconds:

@@ -16,12 +16,12 @@ from research.training.memory import keep_freed_memory
 from research.training.streamed import Streamed
 from tests.benchmarks.peers.reading import rates
 
-SOURCES = {"manifest": Planned, "cached": Planned, "lhotse": Streamed}
+SOURCES = {"manifest": Planned, "cached": Planned, "lhotse": Streamed, "lhotse cached": Streamed}
 
 
 def batches(work: dict[str, Any], kind: str, workers: int, cache: str = "") -> Iterator[tuple[int, int]]:
-    data = "lhotse" if kind == "lhotse" else "manifest"
-    words = [f"data={data}", f"data.train=[{work['manifest']}]", f"data.noise=[{work['noise']}]"]
+    words = ["data=lhotse" if kind.startswith("lhotse") else "data=manifest"]
+    words += [f"data.train=[{work['manifest']}]", f"data.noise=[{work['noise']}]"]
     words += [f"data.cache={cache}"] if cache else []
     words += [
         f"data.workers={workers}",
@@ -37,7 +37,7 @@ def batches(work: dict[str, Any], kind: str, workers: int, cache: str = "") -> I
 
 
 def measured(work: dict[str, Any], kind: str, workers: int) -> dict[str, float]:
-    if kind != "cached":
+    if "cached" not in kind:
         return rates(batches(work, kind, workers), workers, work["seconds"])
     with tempfile.TemporaryDirectory() as folder:
         heard, earlier = 0, batches(work, kind, workers, folder)
