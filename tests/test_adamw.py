@@ -68,6 +68,22 @@ def test_its_state_is_torchs(back):
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_state_of_torchs_may_lack_parameters(steps):
+    """torch keeps nothing of a parameter that never had a gradient, as those of a stage that has not begun."""
+    ours, fused, theirs, plain = pair()
+    walk(theirs, plain, steps)
+    fused.load_state_dict(deepcopy(plain.state_dict()))
+    for source, target in zip(theirs, ours, strict=True):
+        target.data.copy_(source.data)
+    for params, optimizer in ((ours, fused), (theirs, plain)):
+        for p in params:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-7)
+
+
 def test_a_run_does_without_torchs_compiler(speech, tmp_path):
     words = [
         *TINY,

@@ -17,7 +17,6 @@ class AdamW(torch.optim.AdamW):
 
     add_param_group = unwrap(Optimizer.add_param_group)
     state_dict = unwrap(Optimizer.state_dict)
-    load_state_dict = unwrap(Optimizer.load_state_dict)
     zero_grad = unwrap(Optimizer.zero_grad)
 
     scale: Tensor  # ()
@@ -25,9 +24,18 @@ class AdamW(torch.optim.AdamW):
     def __init__(self, groups: list[dict[str, Any]], **settings: Any) -> None:
         super().__init__(groups, fused=True, **settings)
         self.scale = torch.ones(())
-        for p in (p for group in groups for p in group["params"]):
+        self.begin()
+
+    def begin(self) -> None:
+        """Give moments of zero to the parameters that have none."""
+        for p in (p for group in self.param_groups for p in group["params"] if not self.state.get(p)):
             moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
             self.state[p] = {"step": torch.zeros((), device=p.device)} | moments
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a state, torch's too, which has nothing of parameters that never had a gradient."""
+        unwrap(Optimizer.load_state_dict)(self, state_dict)
+        self.begin()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
