@@ -73,6 +73,40 @@ def test_a_kept_part_of_an_utterance_is_that_part(corpus_folder, tmp_path):
         assert np.array_equal(loader.decoded.get(30, part).samples, whole[part])
 
 
+def test_noise_that_speech_has_kept_is_converted_part_by_part(corpus_folder, tmp_path):
+    """Speech is converted whole, and the same lines are the same file of kept samples."""
+    plain = loader_of(corpus_folder, corpus_folder)
+    loader = loader_of(corpus_folder, corpus_folder, cache=str(tmp_path / "cache"))
+    wanted = everything(plain).batch.noise.x
+    for _ in range(2):
+        assert torch.equal(everything(loader).batch.noise.x, wanted)
+
+
+def test_noise_that_ends_before_its_line_says_is_as_good_as_broken_there(corpus_folder, tmp_path):
+    """The kept samples end where the file does; who asks for more gets another clip, as without them."""
+    noises = tmp_path / "noise"
+    noises.mkdir()
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(8):  # by up to 50 ms
+        soundfile.write(noises / f"{i}.wav", 0.1 * rng.standard_normal(RATE - 100 * i), RATE)
+        lines.append({"audio_filepath": f"{i}.wav", "duration": 1.0})
+    noise = write(noises / "noise.jsonl", *lines)
+
+    def drawn(**more):
+        source = loader_of(corpus_folder, noise, **more).noise
+        bad = []
+        found = [source.draw(size, np.random.default_rng(size), bad) for size in range(1, 4000, 5)]
+        return np.concatenate(found), bad
+
+    wanted, told = drawn()
+    assert told
+    for _ in range(2):
+        found, bad = drawn(cache=str(tmp_path / "cache"))
+        assert np.array_equal(found, wanted)
+        assert bad == told
+
+
 def test_noise_that_is_broken_elsewhere_is_read_where_it_is_sound(corpus_folder, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "noise.flac"

@@ -65,14 +65,16 @@ class Noise:
         return clip if clip.any() else white(len(clip), rng)
 
     def read(self, row: int, one: Utterance, offset: float, seconds: float) -> Samples:
-        """As `audio.read`, of what is kept where that gives the same bits: resampling a part gives others."""
+        """As `audio.read`, of what is kept where that gives the same bits: a part of what was converted has others."""
         if self.decoded is None:
             return audio.read(one.path, offset, seconds, self.sample_rate, strict=self.strict).samples
         begin = round(offset * self.sample_rate) - round(one.offset * self.sample_rate)
-        if kept := self.decoded.get(row, slice(begin, begin + round(seconds * self.sample_rate))):
+        size = round(seconds * self.sample_rate)
+        kept = self.decoded.get(row, slice(begin, begin + size))
+        if kept and not kept.converted and len(kept.samples) == size:
             return kept.samples
         clip = audio.read(one.path, offset, seconds, self.sample_rate, strict=self.strict)
-        if not clip.converted and one.duration <= LONGEST:
+        if not kept and not clip.converted and one.duration <= LONGEST:
             with suppress(audio.UndecodableError):  # somewhere else: this part is sound
                 self.decoded.put(row, audio.read(one.path, one.offset, one.duration, self.sample_rate))
         return clip.samples
