@@ -131,6 +131,13 @@ def book(tmp_path):
     return found, str(tmp_path / "book.safetensors")
 
 
+def test_ids_are_of_fp32_also_where_a_model_is_in_bf16():
+    x, book = frames(1, 2000)[0], Codebook(frames(1, 200, seed=1)[0], layer=2, weights="x")
+    wanted = book.ids(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(book.ids(x), wanted)
+
+
 def test_a_codebook_of_extract_is_used_as_it_is(book):
     quantizer, x = make(KMeans, file=book[1]), frames(1)[0]
     for _ in range(2):

@@ -26,7 +26,8 @@ class Codebook:
     def ids(self, x: Tensor) -> Tensor:
         """(T, D) -> the nearest centroid of every frame: (T,) int16, int32 where there are more than that counts."""
         c = self.centroids.to(x.device)
-        nearest = (c.square().sum(1) - 2 * (x @ c.T)).argmin(1)  # (T,)
+        with torch.autocast(x.device.type, enabled=False):  # in bf16 others would be near
+            nearest = (c.square().sum(1) - 2 * (x @ c.T)).argmin(1)  # (T,)
         return nearest.to(torch.int16 if len(c) <= torch.iinfo(torch.int16).max + 1 else torch.int32)
 
     def digest(self) -> str:
