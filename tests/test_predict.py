@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from research.compose import compose_config
+from research.engine.gangs import start
 from research.errors import HarkError
 from research.launch.devices import DEVICES
 from research.launch.live import Live
@@ -17,6 +18,7 @@ from research.launch.trial import full_batch
 from research.model import assemble
 from research.training.seeds import seed_all
 from tests.benchmarks.predict import measure
+from tests.engines import run_ranks
 
 TINY = "encoder=fastconformer_tiny"
 WAVE = (
@@ -41,8 +43,20 @@ def config(overrides):
 def test_peak_is_what_torch_measures(rows, seconds, overrides):
     cfg = config(overrides)
     gc.collect()
-    measured = measure(cfg, rows, seconds, "cpu")
+    measured = measure(cfg, rows, seconds, start("cpu"))
     assert predict(cfg, rows, seconds).peak == pytest.approx(measured, rel=0.05)
+
+
+def heed_peak(ranks, overrides):
+    """With a batch so short that weights, moments and gradients are nearly all there is."""
+    cfg = config(overrides)
+    measured = measure(cfg, 1, 0.5, ranks)
+    assert predict(cfg, 1, 0.5).peak == pytest.approx(measured, rel=0.02)
+
+
+@pytest.mark.parametrize("batches", [2, 4])
+def test_peak_of_a_rank_of_two_is_what_torch_measures(batches):
+    run_ranks(2, heed_peak, f"quantizer.codes=64 cluster.per_node=2 train.batches={batches}")
 
 
 def test_parts_add_up():
@@ -55,7 +69,8 @@ def test_parts_add_up():
     assert found.parts["ddp"] == trained
     assert 2 * trained < found.parts["optimizer"] < 2 * trained + 10_000  # and a step count per tensor
     assert found.seconds is None
-    assert predict(config(TINY), 2, 2).peak == found.peak - trained
+    alone = predict(config(TINY), 2, 2)  # where gradients are what they are, and no others stay
+    assert found.peak - alone.peak == trained - (alone.parts["gradients"] - found.parts["gradients"])
 
 
 def test_flops_are_those_of_real_steps():

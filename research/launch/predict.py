@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from research.config import Config, Precision
 from research.contracts import Batch, Seq, Stat
@@ -23,7 +23,7 @@ from research.training.optimizer import adamw
 from research.training.stats import StatBag
 
 PARTS = ("weights", "gradients", "optimizer", "buffers", "ddp", "activations")
-STEPS = 3  # the first makes the optimizer's state; masks are drawn at random: the peak is the highest of the others
+STEPS = 3  # the first finds what stays; masks are drawn at random: the peak is the highest of the others
 BLOCK = 512  # bytes: what torch rounds allocations on CUDA up to
 
 
@@ -93,10 +93,25 @@ def paper_student(cfg: Config, live: Live) -> training.Student:
         live.see(parameter, "weights")
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(lambda p: live.see(p.grad, "gradients"))
-    if cfg.cluster.nodes * cfg.cluster.per_node > 1:
-        live.add("ddp", sum(p.nbytes for p in task.parameters() if p.requires_grad))
+            if cfg.cluster.nodes * cfg.cluster.per_node > 1:
+                keep_bucket(parameter, live, only=cfg.train.batches == 1)
     optimizer = adamw(task, cfg.optimizer)
     return training.Student(task, task, augment, optimizer, Nowhere(), cfg)
+
+
+def keep_bucket(parameter: nn.Parameter, live: Live, *, only: bool) -> None:
+    """Have memory for a gradient that stays, as `engine.parallel.wrap` does; of a step's `only` batch it goes there.
+
+    Of several, all but the last leave theirs beside it (`no_sync`).
+    """
+    bucket = torch.empty_like(parameter)
+    live.see(bucket, "ddp")
+
+    def hook(p: Tensor) -> None:
+        if only:
+            p.grad = bucket
+
+    parameter.register_post_accumulate_grad_hook(hook)
 
 
 def feed(student: training.Student, rows: int, seconds: float) -> Iterator[Fed]:

@@ -169,8 +169,8 @@ def steps_of(student: Student, batches: Batches, steps: int) -> Answer:
         times.append(time.perf_counter() - begin)
         if not outcome.sound:
             raise HarkError(
-                f"{rows} rows of {seconds:g} s of noise give a loss or gradient that is not finite, so that no optimizer "
-                "state is made; type train.precision=fp32, or look for what divides by nothing"
+                f"{rows} rows of {seconds:g} s of noise give a loss or gradient that is not finite; type "
+                "train.precision=fp32, or look for what divides by nothing"
             )
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return Answer(Outcome.fits, peak, statistics.median(times[len(batches) :]))

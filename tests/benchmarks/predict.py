@@ -23,7 +23,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from research.compose import compose_config
 from research.config import Config
 from research.contracts import Stat
-from research.engine.gangs import start
+from research.engine.gangs import Ranks, start
+from research.engine.parallel import wrap
 from research.launch.predict import predict
 from research.launch.trial import full_batch
 from research.model import assemble
@@ -58,12 +59,12 @@ SETTINGS = (  # rows, seconds, overrides
 )
 
 
-def measure(cfg: Config, rows: int, seconds: float, device: str) -> int:
-    """Take real steps; give the peak of what their tensors take, in bytes."""
-    if device == "cuda":
-        return steps(cfg, rows, seconds, device)
+def measure(cfg: Config, rows: int, seconds: float, ranks: Ranks) -> int:
+    """Take real steps; give the peak of what this rank's tensors take, in bytes."""
+    if ranks.device.type == "cuda":
+        return steps(cfg, rows, seconds, ranks)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        steps(cfg, rows, seconds, device)
+        steps(cfg, rows, seconds, ranks)
     assert record.profiler is not None
     events = sorted(record.profiler.kineto_results.events(), key=lambda event: event.start_ns())
     second = next(event.start_ns() for event in events if event.name() == "second step")
@@ -75,21 +76,21 @@ def measure(cfg: Config, rows: int, seconds: float, device: str) -> int:
     return peak
 
 
-def steps(cfg: Config, rows: int, seconds: float, device: str) -> int:
-    ranks = start(device)
+def steps(cfg: Config, rows: int, seconds: float, ranks: Ranks) -> int:
+    cuda = ranks.device.type == "cuda"
     task = assemble(cfg).to(ranks.device).train()
     augment = build(cfg.augmentation).to(ranks.device)
-    student = training.Student(task, task, augment, adamw(task, cfg.optimizer), ranks, cfg)
+    student = training.Student(task, wrap(task, ranks), augment, adamw(task, cfg.optimizer), ranks, cfg)
     fed = repeat(Fed(full_batch(cfg, rows, seconds), rows * seconds, Stat(torch.zeros(()))))
     bag = StatBag(ranks.device)
     training.train_step(student, fed, 0, bag, stop=False)
-    if device == "cuda":
+    if cuda:
         torch.cuda.reset_peak_memory_stats()
     with record_function("second step"):
         training.train_step(student, fed, 1, bag, stop=False)
     for step in range(2, STEPS):
         training.train_step(student, fed, step, bag, stop=False)
-    return torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    return torch.cuda.max_memory_allocated() if cuda else 0
 
 
 def compare(rows: int, seconds: float, overrides: list[str], device: str) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def compare(rows: int, seconds: float, overrides: list[str], device: str) -> dic
     before = time.monotonic()
     predicted = predict(cfg, rows, seconds, device)
     took = time.monotonic() - before
-    measured = measure(cfg, rows, seconds, "cpu" if device == "cpu" else "cuda")
+    measured = measure(cfg, rows, seconds, start("cpu" if device == "cpu" else "cuda"))
     return {
         "rows": rows,
         "seconds": seconds,
