@@ -74,6 +74,17 @@ def test_no_more_is_read_than_one_ahead_and_closing_ends_the_reading():
     assert ended
 
 
+def test_what_cannot_be_read_is_told_when_it_is_asked_for():
+    def source():
+        yield from range(3)
+        raise HarkError("broken")
+
+    items = one_ahead(source(), lambda item: lambda: item)
+    assert list(islice(items, 3)) == [0, 1, 2]
+    with pytest.raises(HarkError, match="broken"):
+        next(items)
+
+
 def test_a_host_is_given_what_was_read_as_it_is():
     read = iter([loaded(0)])
     assert ahead(read, torch.device("cpu")) is read

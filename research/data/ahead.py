@@ -23,12 +23,20 @@ def ahead(read: Iterator[L], device: torch.device) -> Iterator[L]:
 
 
 def one_ahead(items: Iterator[A], send: Callable[[A], Callable[[], B]]) -> Iterator[B]:
-    """Send each item before the one in front of it is given; what `send` gives hands its item out."""
+    """Send each item before the one in front of it is given; what `send` gives hands its item out.
+
+    Trouble with reading an item is told when that item is asked for, which may be never.
+    """
     receive: Callable[[], B] | None = None
-    for item in items:
-        before, receive = receive, send(item)
-        if before is not None:
-            yield before()
+    try:
+        for item in items:
+            before, receive = receive, send(item)
+            if before is not None:
+                yield before()
+    except Exception:
+        if receive is not None:
+            yield receive()
+        raise
     if receive is not None:
         yield receive()
 
