@@ -176,6 +176,29 @@ def test_group_norm_by_hand(*, groups: int, low: bool) -> None:
     agree(found, wanted, 1e-2 if low else 2e-5)
 
 
+def test_a_long_wave_is_normalized_to_the_last_digits() -> None:
+    """As torch does, whose sums are sums of pairs."""
+    torch.manual_seed(0)
+    norm, x = GroupNorm(8, 8), torch.randn(1, 300_000, 8) + 1
+    wanted = F.group_norm(x.double().transpose(1, 2), 8, eps=norm.eps).transpose(1, 2)
+    found = norm(x, torch.ones(1, 300_000, dtype=torch.bool))
+    assert (found - wanted).abs().max() < 3e-6
+
+
+@pytest.mark.parametrize("of", ["linear", "batch", "group", "strided"])
+def test_what_is_differentiated_by_hand_refuses_to_be_differentiated_again(of: str) -> None:
+    x, valid = torch.randn(4, 40, 512, requires_grad=True), torch.ones(4, 40, dtype=torch.bool)
+    y = {
+        "linear": lambda: Linear(512, 64)(x),
+        "batch": lambda: BatchNorm(512).train()(x, valid),
+        "group": lambda: GroupNorm(512, 8)(x, valid),
+        "strided": lambda: strided(x, torch.randn(8, 512, 3, requires_grad=True), None, 2),
+    }[of]()
+    (gradient,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (5, 1), (3, 4)])
 def test_strided_convolutions_are_torchs(*, bias: bool, kernel: int, stride: int) -> None:

@@ -84,6 +84,7 @@ def test_small_other_dtypes_and_autocast_are_torchs(products: list[int]) -> None
         assert low.dtype is torch.bfloat16
         assert torch.equal(low, other(x))
     assert one(x[:0]).shape == (0, 640)
+    assert torch.equal(linear(x[0], one.weight.repeat(30, 1)), F.linear(x[0], other.weight.repeat(30, 1)))
     assert not products
 
 

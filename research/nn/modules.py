@@ -40,7 +40,7 @@ class CodeHead(Linear):
         return linear_ce(x, self.weight, self.bias, ids)
 
     def cross_entropy(self, x: Tensor, ids: Tensor) -> Loss:
-        """`masked_ce` of the logits, which never exist all at once: (M, D), (M, G)."""
+        """`masked_ce` of the logits, of which few exist at a time: (M, D), (M, G)."""
         loss: Loss = self(x, ids)  # a call, for ranks that share a model have its weights only then
         return loss
 
@@ -68,6 +68,6 @@ class CosineHead(nn.Module):
             return logits if ids is None else masked_ce(logits, ids)
 
     def cross_entropy(self, x: Tensor, ids: Tensor) -> Loss:
-        """`masked_ce` of the logits, which of one book never exist all at once: (M, D), (M, G)."""
+        """`masked_ce` of the logits, of which, with one book, few exist at a time: (M, D), (M, G)."""
         loss: Loss = self(x, ids)
         return loss

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+PIECE = 512  # frames that are added up in one go
 # 0 while a forward repeats an earlier one. A tensor, so that a compiled block is the same both times
 _first = torch.ones((), device="cpu")
 
@@ -43,6 +45,7 @@ class _Normalize(torch.autograd.Function):
         return torch.addcmul(bias - mean * scale, wide, scale).to(x.dtype), mean, var, count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, inside, weight, mean, spread, n = ctx.saved_tensors
         g, normal = grad.float(), (x.float() - mean) * spread  # (B, T, C)
@@ -138,14 +141,15 @@ class _NormalizeGroups(torch.autograd.Function):
     ) -> Tensor:
         wide, size = x.float(), weight.numel() // groups
         n = inside.sum(1, keepdim=True).clamp(min=1) * size  # (B, 1, 1)
-        mean = pooled(inside.transpose(1, 2) @ wide, size) / n  # (B, 1, C)
-        var = pooled(inside.transpose(1, 2) @ (wide - mean).square_(), size) / n
+        mean = pooled(over_frames(inside, wide), size) / n  # (B, 1, C)
+        var = pooled(over_frames(inside, (wide - mean).square_()), size) / n
         spread = (var + eps).rsqrt()
         ctx.save_for_backward(x, inside, weight, mean, spread, n)
         ctx.size = size
         return (wide * (spread * weight)).add_(bias - mean * spread * weight).to(x.dtype)  # (B, T, C)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, inside, weight, mean, spread, n = ctx.saved_tensors
         g, wide = grad.float(), x.float()
@@ -156,6 +160,15 @@ class _NormalizeGroups(torch.autograd.Function):
         dx = (wide - mean).mul_(-slope).sub_(shift).mul_(inside)  # (B, T, C)
         dx = dx.addcmul_(g, spread * weight)
         return dx.to(x.dtype), None, along.sum((0, 1)), total.sum((0, 1)), None, None
+
+
+def over_frames(inside: Tensor, x: Tensor) -> Tensor:
+    """Sum over the frames that are inside, 1 or 0: (B, T, 1) and (B, T, C) -> (B, 1, C).
+
+    As products of pieces: one sum over a long wave's frames would lose digits.
+    """
+    pieces = zip(inside.split(PIECE, 1), x.split(PIECE, 1), strict=True)
+    return torch.stack([a.transpose(1, 2) @ b for a, b in pieces]).sum(0)
 
 
 def pooled(x: Tensor, size: int) -> Tensor:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from research.nn.linear import product
@@ -34,6 +35,7 @@ class _Strided(torch.autograd.Function):
         return frames_of(F.conv2d(image(x), kernels(weight), bias, (1, stride)))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad, dx, dw = grad.contiguous(), None, None

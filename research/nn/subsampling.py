@@ -25,7 +25,7 @@ def silence_after(x: Tensor, lengths: Tensor) -> None:
 class _ReLU(torch.autograd.Function):
     """ReLU in place, and its gradient in place too: these are the largest tensors there are.
 
-    The convolution behind it has made the gradient for nobody else.
+    What reads it, a convolution or a linear layer, has made the gradient for nobody else.
     """
 
     @staticmethod

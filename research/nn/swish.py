@@ -13,8 +13,8 @@ from research.nn.linear import Linear, on_onednn, product
 class SwishLinear(Linear):
     """A linear layer of what Swish and dropout leave: (..., I) -> (..., O).
 
-    Where a CPU trains in fp32 the backward pass computes Swish and dropout again: what the layer read, as large as
-    the widest activations there are, is not kept for it.
+    Where oneDNN computes the layer and there is dropout, the backward pass computes Swish and dropout again: what the
+    layer read, as large as the widest activations there are, is not kept for it.
     """
 
     def __init__(self, dim_in: int, dim: int, *, bias: bool, dropout: float) -> None:
