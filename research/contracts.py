@@ -233,7 +233,7 @@ class Masking(Plugin):
 
 
 class Augmentation(Plugin):
-    """Change rows of `batch.noisy`, on the device, all at once, and list them; never touch `batch.audio`.
+    """Change rows of `batch.noisy`, on the device, and list them; never touch `batch.audio`.
 
     It starts from `noisy`, not from `audio`: another augmentation may have been there before.
     """

@@ -1,4 +1,4 @@
-"""Any checkpoint, any audio -> a store of features: eval mode, no gradient, fp32, and nothing in the model moves.
+"""Any checkpoint, any audio -> a store of features: eval mode, no gradient, and nothing in the model moves.
 
 Batches are planned from durations alone, longest first, and put into shards: which utterances share a batch depends
 neither on ranks nor on interruptions, so the same command gives the same bits. A shard is written whole and never
