@@ -15,9 +15,11 @@ from research.config import Cluster
 from research.errors import HarkError
 from research.launch.sweep.local import Local
 from research.launch.sweep.order import Order
-from research.launch.sweep.spool import Process, Spool, code_of
+from research.launch.sweep.spool import Batch, Now, Process, Spool, code_of
 from tests.jobs import ends, order_of
 from tests.runs import ROOT, weights_hash
+
+LONG = 120.0  # s that processes may take to start and end
 
 CODE = """
 import json, os, signal, sys, time
@@ -82,12 +84,13 @@ def go(root, run, codes="0"):
 
 def wait(root, **wanted):
     """Wait until jobs are in states; give what is known of them."""
-    for _ in range(600):
+    end = time.monotonic() + LONG
+    while True:
         live = Local(root).states(wanted)
         if {job: one.state for job, one in live.items()} == wanted:
             return live
+        assert time.monotonic() < end, live
         time.sleep(0.02)
-    raise AssertionError(live)
 
 
 def states(root, jobs, *names):
@@ -135,11 +138,18 @@ print(*Local(Path({str(root)!r})).submit(files, [read_order(file) for file in fi
 
 
 def gone(process):
-    for _ in range(500):
-        if not process.alive:
-            return
+    end = time.monotonic() + LONG
+    while process.alive:
+        assert time.monotonic() < end
         time.sleep(0.02)
-    raise AssertionError("it is still there")
+
+
+def appeared(file):
+    """Wait for a file."""
+    end = time.monotonic() + LONG
+    while not file.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_submissions_count_together_the_oldest_first(root):
@@ -190,6 +200,7 @@ def test_when_the_starting_process_is_killed_jobs_run_on_and_nothing_starts(root
 def test_told_to_end_it_ends_its_jobs_first(root):
     jobs = submit(root, "a", 2)
     states(root, jobs, "running", "pending")
+    appeared(root / "a0" / "began.0.0")  # it listens
     process = process_of(root, jobs[0])
     process.send(signal.SIGTERM)
     live = states(root, jobs, "ended", "ended")
@@ -197,13 +208,18 @@ def test_told_to_end_it_ends_its_jobs_first(root):
     gone(process)
 
 
-def test_cancelled_jobs_stop_or_never_start(root):
+@pytest.mark.parametrize("turned", [False, True])
+def test_cancelled_jobs_stop_or_never_start(root, monkeypatch, turned):
     jobs = submit(root, "a", 3, parallel=1)
     states(root, jobs, "running", "pending", "pending")
-    Local(root).cancel([jobs[0], jobs[1], "local-0000-1", "123_4"])
+    unwanted = [jobs[1], jobs[0]] if turned else [jobs[0], jobs[1]]
+    alive = Process.alive.fget
+    with monkeypatch.context() as patch:  # what is told to end has ended before the next one is told
+        patch.setattr(Process, "alive", property(lambda process: time.sleep(0.5) or alive(process)))
+        Local(root).cancel([*unwanted, "local-0000-1", "123_4"])
     live = states(root, jobs, "ended", "ended", "running")
     assert live[jobs[0]].reason == live[jobs[1]].reason == "cancelled"
-    assert not (root / "a1" / "began.0.0").exists()
+    assert live[jobs[1]].starts == 0
     go(root, "a2")
     states(root, jobs, "ended", "ended", "ended")
     Local(root).cancel(jobs)
@@ -223,18 +239,16 @@ def test_a_job_waits_for_another_submission_s_success(root, codes, second):
 
 
 def test_hours_are_kept(root):
-    [job] = submit(root, "a", 1, hours=31 / 3600, warning=30)
-    for _ in range(500):
-        if (root / "a0" / "began.1.0").exists():  # warned after a second, and started again
-            break
-        time.sleep(0.02)
+    [job] = submit(root, "a", 1, hours=45 / 3600, warning=30)  # 15 s to get as far as to listen
+    appeared(root / "a0" / "began.1.0")  # warned, and started again
     assert Local(root).states([job])[job].starts == 2
 
 
 def test_a_job_that_does_not_listen_is_killed_at_its_limit(root):
     file = root.parent / "code" / "research" / "launch" / "sweep" / "job.py"
     file.write_text(CODE.replace("lambda *_: sys.exit(75)", "signal.SIG_IGN"))
-    [job] = submit(root, "a", 1, hours=1.5 / 3600, warning=1)
+    deaf = ["trap '' USR2"]  # before Python is there
+    [job] = submit(root, "a", 1, hours=6 / 3600, warning=1, setup=deaf)
     assert states(root, [job], "ended")[job].reason == "time limit"
 
 
@@ -262,6 +276,21 @@ def test_of_another_machine_only_what_it_wrote_is_known(root):
     Local(root).cancel([job])
     assert Spool(there).cancel(job).exists()  # for the process over there
     there.rename(spool.folder)
+
+
+def test_a_job_that_ends_while_it_is_asked_for_has_ended_as_it_did(tmp_path, monkeypatch):
+    spool, batch = Spool.here(tmp_path), Batch("a", 0.0, ["a.json"], [""], {}, Process(1, 0.0))
+    [job] = batch.jobs
+
+    def leaves(_):
+        spool.put(batch, {job: Now("ended", "exit 0", starts=1, succeeded=True)})
+        return False
+
+    spool.folder.mkdir(parents=True)
+    spool.put(batch, {job: Now("running", starts=1)})
+    monkeypatch.setattr(Process, "alive", property(leaves))
+    now = spool.now(batch)[job]
+    assert (now.state, now.reason, now.succeeded) == ("ended", "exit 0", True)
 
 
 def test_a_number_that_another_process_took_over_is_not_it():
@@ -314,10 +343,8 @@ def test_two_ranks_tell_the_error_of_the_first_that_failed_and_go_on(speech, tmp
             cwd=str(tmp_path if ranks == 2 else ROOT),
         )
         [job] = Local(tmp_path / name).submit([file], [order], Cluster(per_node=ranks), name)
-        for _ in range(4000):
-            live = Local(tmp_path / name).states([job])[job]
-            if live.state == "ended":
-                break
+        end = time.monotonic() + 300
+        while (live := Local(tmp_path / name).states([job])[job]).state != "ended" and time.monotonic() < end:
             time.sleep(0.02)
         logs = Local(tmp_path / name).logs(Path(order.folder), job)
         assert live.reason == "exit 0", "".join(log.read_text() for log in logs)

@@ -66,15 +66,20 @@ class Local:
         return None
 
     def cancel(self, jobs: Sequence[str]) -> None:
-        """Leave word for the process that cares for them; where it is gone, tell them directly."""
-        for job in jobs:
-            for spool, batch in self.find(job):
-                now = spool.now(batch)[job]
-                if now.state != "ended":
-                    spool.cancel(job).touch()
-                if spool.mine and not batch.process.alive:
-                    for rank in now.ranks:
-                        rank.send(SIGTERM)
+        """Leave word for the process that cares for them; where it is gone, tell them directly.
+
+        What would start last is told first, so that none starts in the place of another of them.
+        """
+        found = [
+            (spool, batch, job, spool.now(batch)[job]) for job in jobs for spool, batch in self.find(job)
+        ]
+        found.sort(key=lambda one: (one[3].state != "running", one[1].time, one[1].jobs.index(one[2])))
+        for spool, batch, job, now in reversed(found):
+            if now.state != "ended":
+                spool.cancel(job).touch()
+            if spool.mine and not batch.process.alive:
+                for rank in now.ranks:
+                    rank.send(SIGTERM)
 
     def logs(self, folder: Path, job: str) -> list[Path]:
         own = folder / "logs"

@@ -148,9 +148,9 @@ class Spool:
 
     def now(self, batch: Batch) -> dict[str, Now]:
         """Where the jobs of a submission stand; what no process cares for any more has ended."""
+        alive = not self.mine or batch.process.alive  # first: what one that is gone wrote is its last word
         file = self.folder / f"{key(batch.name)}.now.json"
         known = json.loads(file.read_text()) if file.exists() else {}
-        alive = not self.mine or batch.process.alive
         found = {}
         for job in batch.jobs:
             values = known.get(job, {})
