@@ -1,8 +1,7 @@
 """`hark cancel`, `retry` and `logs`, and how runs are named to them."""
 
 import json
-import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -191,26 +190,24 @@ def test_logs_of_a_sweep_say_whose_line_it_is_and_what_has_none(root, slurm, cap
 
 
 def test_logs_follow_a_run_into_its_next_job(root, slurm, capsys, monkeypatch):
-    monkeypatch.setattr(logs, "EVERY", 0.02)
     folder, run = root / "sweeps" / "codes" / "logs", root / GOES
     (folder / "2_0.out").write_text("old\nstep 1\n")
 
     def goes_on():
-        time.sleep(0.2)
         with (folder / "2_0.out").open("a") as file:
             file.write("step 2\n")
-        time.sleep(0.2)
+        yield
         (folder / "7_0.out").write_text("step 3\n")
         slurm.lives["7"] = RUNS
         submitted(run, "7")
-        time.sleep(0.2)
+        yield
         with (folder / "7_0.out").open("a") as file:
             file.write("step 4\n")
         (run / "done.json").write_text('{"steps": 100, "time": 1.0}')
+        yield
 
-    thread = threading.Thread(target=goes_on)
-    thread.start()
+    going = goes_on()
+    monkeypatch.setattr(logs, "time", SimpleNamespace(sleep=lambda _: next(going)))  # between two looks
     assert hark(root, "logs", "bbb", "--follow", "--lines", "1") == 0
-    thread.join()
     said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("==>")]
     assert [line.rpartition("| ")[2] for line in said] == ["step 1", "step 2", "step 3", "step 4"]
