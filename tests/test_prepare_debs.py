@@ -1,8 +1,10 @@
 """Corpora out of Debian packages: fetched through apt for real, or skipped where there is none."""
 
 import errno
+import hashlib
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -16,7 +18,7 @@ import soundfile
 from research.config import Data
 from research.data import manifest
 from research.data.corpora import clips, corpus, debs, debspeech, noise, packages
-from research.data.corpora.pins import PINS
+from research.data.corpora.pins import PINS, Pin
 from research.data.corpora.speech import PACKAGES
 from research.errors import HarkError
 
@@ -97,6 +99,36 @@ def test_another_version_in_the_repository_is_named(cache, monkeypatch):
     for part in (ITALIAN, "9.9-1", "0" * 64, found.version, found.sha256, "--deb-dir"):
         assert part in told
     assert "\n" not in told
+
+
+# one at a time, as apt: a second complains, and finds no lists
+ONE_APT = {
+    "apt-get": """
+echo "$@" >> {folder}/calls
+mkdir {folder}/busy || {{ echo "E: Could not get lock" >&2; exit 100; }}
+sleep 1
+case "$*" in *update) touch {folder}/lists;; *) printf hello > x.deb;; esac
+rmdir {folder}/busy""",
+    "apt-cache": 'test -e {folder}/lists && printf "Version: 1-1\\nSHA256: {sha}\\n"',
+}
+
+
+def test_two_that_need_the_same_package_download_it_once(own_cache, tmp_path, monkeypatch):
+    sha = hashlib.sha256(b"hello").hexdigest()
+    monkeypatch.setitem(PINS, "x", Pin("1-1", 5, sha))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name, lines in ONE_APT.items():
+        (tmp_path / name).write_text("#!/bin/sh\n" + lines.format(folder=tmp_path, sha=sha))
+        (tmp_path / name).chmod(0o755)
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=debs.fetch, args=(["x"], None)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[-1] for call in calls] == ["update", "x=1-1"]
 
 
 def test_a_damaged_or_missing_deb_is_refused(deb_dir, tmp_path):

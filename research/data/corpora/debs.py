@@ -1,12 +1,14 @@
 """Debian packages without Debian: fetched by `apt-get download` with private state, unpacked in Python."""
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
@@ -32,12 +34,9 @@ def fetch(names: Iterable[str], deb_dir: Path | None) -> dict[str, Path]:
         return {name: _given(name, deb_dir) for name in names}
     folder = cache() / "debs"
     paths = {name: folder / f"{name}.deb" for name in names}
-    missing = [
-        name for name, path in paths.items() if not (path.exists() and digest(path) == PINS[name].sha256)
-    ]
-    if missing:
+    if _missing(paths):
         folder.mkdir(parents=True, exist_ok=True)
-        _download(missing, folder)
+        _download(paths, folder)
     return paths
 
 
@@ -62,12 +61,21 @@ def _given(name: str, deb_dir: Path) -> Path:
     )
 
 
-def _download(names: list[str], folder: Path) -> None:
+def _missing(paths: Mapping[str, Path]) -> list[str]:
+    return [name for name, path in paths.items() if not (path.exists() and digest(path) == PINS[name].sha256)]
+
+
+def _download(paths: Mapping[str, Path], folder: Path) -> None:
     apt = Apt(cache() / "apt")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task("package lists", total=sum(PINS[name].size for name in names))
-        apt.update()
+    with Progress(*columns) as progress, (folder / "lock").open("w") as lock:
+        task = progress.add_task("wait for another download", total=None)
+        with suppress(OSError):  # a file system without locks
+            fcntl.lockf(lock, fcntl.LOCK_EX)  # a second apt would refuse to work on the same lists
+        names = _missing(paths)  # whoever held the lock may have downloaded some
+        progress.update(task, description="package lists", total=sum(PINS[name].size for name in names))
+        if names:
+            apt.update()
         for name in names:
             progress.update(task, description=name)
             apt.download(name, PINS[name], folder)
