@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import socket
+from contextlib import suppress
+from itertools import cycle, islice
 
 import torch
 
@@ -13,6 +15,12 @@ from research.engine.weights import MODEL
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OPTIMIZER = MODEL.replace("model", "optimizer")
 TRAINER = "trainer/rank_00.pt"
+
+# below the ports that Linux gives to whoever asks for any, and above those of SLURM's tests; a block for each process
+# of xdist, where runs of pytest that know nothing of each other begin in different places
+BLOCK = 100
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 70
+PORTS = cycle(25200 + WORKER * BLOCK + (os.getpid() + i) % BLOCK for i in range(BLOCK))
 
 
 def states(step, size=10):
@@ -32,9 +40,12 @@ def is_whole(state, step, size=10):
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """Give a port that nobody else takes before the ranks do, seconds later."""
+    for port in islice(PORTS, BLOCK):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("", port))
+            return port
+    raise RuntimeError(f"all {BLOCK} ports of this process are taken")
 
 
 def enter_rank(rank, size, port, work, args):

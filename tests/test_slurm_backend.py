@@ -8,16 +8,21 @@ import pytest
 from research.errors import HarkError
 from tests.slurm.queue import ROOT
 
+WAIT = "import os, time\nwhile not os.path.exists('{}'): time.sleep(0.05)\n"  # for a file
+STAY = "import time; time.sleep(600)"  # until it is cancelled
+
 
 def test_an_array_runs_from_queue_to_end(queue, tmp_path):
-    lines = [f"print('cell', {i}, flush=True); open('here', 'a')" for i in range(3)]
-    lines += ["print('last', flush=True); import time; time.sleep(2); raise SystemExit(3)"]
+    lines = [WAIT.format("go") + f"print('cell', {i}, flush=True); open('here', 'a')" for i in range(3)]
+    lines += ["print('last', flush=True)\n" + WAIT.format("end") + "raise SystemExit(3)"]
     ids = queue.send(*lines, parallel=3)
     main = ids[0].partition("_")[0]
     assert ids == [f"{main}_{i}" for i in range(4)]  # one array
     states = queue.states(ids)
     assert {live.state for live in states.values()} <= {"pending", "running"}
+    (tmp_path / "go").touch()
     assert queue.until(ids[3], "running").where.startswith("127.0.0.")
+    (tmp_path / "end").touch()
     for job in ids[:3]:
         live = queue.until(job, "ended")
         assert (live.reason, live.starts) == ("COMPLETED", 1)
@@ -57,23 +62,24 @@ def test_what_is_set_for_another_job_or_for_other_commands_changes_nothing(queue
 
 
 def test_no_more_than_parallel_run_at_a_time(queue):
-    ids = queue.send(*["import time; time.sleep(30)"] * 3, parallel=2)
+    ids = queue.send(*[STAY] * 3, parallel=2)
     queue.until(ids[1], "running")
     live = queue.until(ids[2], "pending", "JobArrayTaskLimit")
     assert live.starts == 0
 
 
-def test_one_job_is_no_array_and_waits_for_another(queue):
-    first = queue.send("import time; time.sleep(3)")
+def test_one_job_is_no_array_and_waits_for_another(queue, tmp_path):
+    first = queue.send(WAIT.format("go"))
     assert "_" not in first[0]
     second = queue.send("pass", after=first, name="b")
     queue.until(second[0], "pending", "Dependency")
+    (tmp_path / "go").touch()
     queue.until(first[0], "ended", "COMPLETED")
     queue.until(second[0], "ended", "COMPLETED")
 
 
 def test_tasks_of_an_array_wait_one_for_one_and_never_for_what_failed(queue):
-    first = queue.send("pass", "raise SystemExit(1)", "import time; time.sleep(60)")
+    first = queue.send("pass", "raise SystemExit(1)", STAY)
     second = queue.send("pass", "pass", "pass", after=first, name="b")
     queue.until(second[0], "ended", "COMPLETED")
     queue.until(second[1], "ended", "CANCELLED")
@@ -81,7 +87,7 @@ def test_tasks_of_an_array_wait_one_for_one_and_never_for_what_failed(queue):
 
 
 def test_cancel_ends_what_waits_and_what_runs_and_passes_over_what_has_ended(queue):
-    ids = queue.send("pass", *["import time; time.sleep(60)"] * 2, parallel=2)
+    ids = queue.send("pass", *[STAY] * 2, parallel=2)
     queue.until(ids[0], "ended")
     queue.until(ids[1], "running")
     held = queue.send("pass", name="held", extra={"hold": True})

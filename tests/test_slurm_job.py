@@ -16,11 +16,28 @@ from tests.jobs import start as start_here
 from tests.runs import finish, metrics, weights_hash
 
 STEPS = ("train.steps=150", "checkpoint.every=20", "train.validate_every=1000")
+PACE = """
+import time
+from pathlib import Path
+from plugins.objectives.nest import NEST
+
+def on_step_end(self, step):
+    if not Path({go!r}).exists():
+        time.sleep({pause})
+
+NEST.on_step_end = on_step_end
+"""
+
+
+def pace(folder, pause):
+    """Write what keeps jobs from their end until the file `go` is there; give the lines that they start with."""
+    (folder / "paced.py").write_text(PACE.format(go=str(folder / "go"), pause=pause))
+    return [f"export HARK_PLUGINS={folder}/paced.py"]
 
 
 @pytest.fixture
 def send(slurm, speech, tmp_path, monkeypatch):
-    """Submit the training of a tiny model; give the order and its job."""
+    """Submit the training of a tiny model, slow until `go` is there; give the order and its job."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def submit(*overrides, number=0, partition="low", **settings):
@@ -30,6 +47,7 @@ def send(slurm, speech, tmp_path, monkeypatch):
             "memory_gb": 0.5,
             "hours": 0.5,
             "partition": partition,
+            "setup": pace(tmp_path, 0.5),
         }
         order, file = order_of(speech, tmp_path / "runs", *STEPS, *overrides, number=number)
         [job] = Slurm().submit([file], [order], Cluster(**{**small, **settings}), f"sweep-{number}")
@@ -92,6 +110,7 @@ def test_whatever_ends_a_job_it_goes_on_and_ends_with_the_same_weights(send, spe
     os.kill(began["pid"], signal.SIGKILL)
     until(lambda: live(job).state == "ended")
     assert live(job).reason == "exit 137 (SIGKILL)"
+    (tmp_path / "go").touch()
     order, job = send(number=1)
     until(lambda: live(job).state == "ended", lambda: said(order, job))
     assert [(end["outcome"], end["again"]) for end in ends(order)] == [
@@ -128,10 +147,12 @@ def test_jobs_that_are_not_wanted_or_cannot_go_on_stay_ended(send):
     assert f"\n{ends(crashing)[1]['error']}\n" in said(crashing, third)
 
 
-def test_two_nodes_are_warned_and_go_on_together(send):
+def test_two_nodes_are_warned_and_go_on_together(send, tmp_path):
     order, job = send("train.batches=2", "train.steps=60", nodes=2)
     begins(order, 1, job)
     shell("scancel", "--signal=USR2", job)
+    until(lambda: ends(order), lambda: said(order, job))
+    (tmp_path / "go").touch()
     until(lambda: live(job).state == "ended", lambda: said(order, job))
     assert [(end["outcome"], end["again"]) for end in ends(order)] == [("stopped", True), ("done", False)]
     assert live(job).reason == "COMPLETED"

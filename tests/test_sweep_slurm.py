@@ -17,6 +17,7 @@ from research.launch.sweep.standing import LIVE, Standing, Wanted, standings
 from research.launch.sweep.submit import backends
 from research.training.loop import train
 from tests import runs
+from tests.test_slurm_job import pace
 from tests.test_wandb import history
 
 AXES = ("objective=nest,best_rq", "quantizer.codes=32,64", "run.seed=0,1,2")
@@ -61,10 +62,12 @@ def live(folder):
 
 
 def until(true, what):
+    """Wait until something is true, and give it."""
     end = time.monotonic() + PATIENCE
-    while not true():
+    while not (found := true()):
         assert time.monotonic() < end, what
         time.sleep(0.2)
+    return found
 
 
 def begun(folder):
@@ -75,6 +78,10 @@ def begun(folder):
             if event["event"] == "began":
                 found[run] = event["pid"]
     return {run: pid for run, pid in found.items() if list(run.glob("checkpoints/step_*[0-9]"))}
+
+
+def preempted(folder):
+    return any(event.get("again") for run in folder.glob("run-*") for event in events(run))
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +103,9 @@ def undisturbed(speech, tmp_path_factory):
 
 
 def test_twelve_cells_end_as_if_nothing_had_happened(slurm, speech, undisturbed, tmp_path):
-    assert "12 jobs are queued" in sweep(speech, tmp_path)
-    until(lambda: len(begun(tmp_path)) >= 3, "jobs begin")
-    killed = dict(list(begun(tmp_path).items())[:3])
+    assert "12 jobs are queued" in sweep(speech, tmp_path, f"cluster.setup={pace(tmp_path, 1.0)}")
+    training = until(lambda: len(found := begun(tmp_path)) >= 3 and found, "jobs begin")
+    killed = dict(list(training.items())[:3])
     for pid in killed.values():
         os.kill(pid, signal.SIGKILL)
     slurm.client("sbatch", "--partition=high", "--cpus-per-task=4", "--output=/dev/null", "--wrap=sleep 2")
@@ -106,11 +113,12 @@ def test_twelve_cells_end_as_if_nothing_had_happened(slurm, speech, undisturbed,
     slurm.kill_controller()
     time.sleep(3)
     slurm.start_controller()
+    until(lambda: preempted(tmp_path), "a job makes room")
+    (tmp_path / "go").touch()
     until(lambda: not live(tmp_path), "the end of all jobs")
     stand = states(tmp_path)
     assert {name for name, state in stand.items() if state is Standing.lost} == {run.name for run in killed}
     assert Counter(stand.values()) == {Standing.done: 9, Standing.lost: 3}
-    assert any(event.get("again") for run in tmp_path.glob("run-*") for event in events(run))  # preempted
     code, said = hark("status", "s", "--folder", str(tmp_path))
     assert code == 1
     assert said.count("exit 137 (SIGKILL)") >= 3, said

@@ -70,11 +70,12 @@ class Cluster:
         self._stop("slurmctld", signal.SIGKILL)
 
     def saved(self) -> None:
-        """Return when a crash would forget nothing of what was done before: changes are saved within 5 s."""
-        state, now, end = self.folder / "state/job_state", time.time(), time.monotonic() + 6
-        self._until(
-            lambda: time.monotonic() > end or (state.exists() and state.stat().st_mtime > now), "a save"
-        )
+        """Return when a crash would forget nothing of what was done before: a later job is in what was saved."""
+        state, name = self.folder / "state/job_state", f"saved-{time.time_ns()}"
+        words = ("--hold", f"--job-name={name}", "--output=/dev/null", "--wrap=true")
+        job = self.client("sbatch", "--parsable", *words).stdout.strip()
+        self.client("scancel", "--quiet", job)
+        self._until(lambda: state.exists() and name.encode() in state.read_bytes(), "a save", seconds=300)
 
     def clear(self) -> None:
         """End every job at once: a killed process is not waited for as one that is told to end."""
