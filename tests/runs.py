@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,37 @@ TINY = (
     "train.log_every=1", "train.validate_every=8", "schedule.warmup=5", "checkpoint.every=4", "log.wandb=disabled",
     "data.buckets=4", "run.device=cpu",
 )  # fmt: skip
+HOLD = """
+import os
+import time
+from pathlib import Path
+
+from research.engine.checkpoint import Checkpoints
+from research.training import loop
+
+GO, PARENT = Path(__file__).with_name("go"), os.getppid()
+train_step, write_score = loop.train_step, Checkpoints.write_score
+
+
+def hold():
+    while not GO.exists() and os.getppid() == PARENT:  # no test that failed leaves it behind
+        time.sleep(0.01)
+
+
+def held_step(student, batches, done, *args, **named):
+    if done == {step}:
+        hold()
+    return train_step(student, batches, done, *args, **named)
+
+
+def held_score(self, step, score):
+    if step == {save}:
+        hold()
+    write_score(self, step, score)
+
+
+loop.train_step, Checkpoints.write_score = held_step, held_score
+"""
 
 
 def start(speech, folder, *overrides, launcher=(), env=None):
@@ -66,20 +98,39 @@ def weights_hash(run):
     return digest.hexdigest()
 
 
+def held(folder, step=None, save=None):
+    """Environment of a run that waits for `go` when `step` steps are done, or in the middle of saving step `save`.
+
+    What happens to it then does not depend on how soon a test looks. Its config is that of any other run.
+    """
+    file = Path(tempfile.mkdtemp(prefix="held-", dir=Path(folder).parent)) / "holding.py"
+    file.write_text(HOLD.format(step=step, save=save))
+    return {"HARK_PLUGINS": str(file)}
+
+
+def go(environment):
+    """Let a held run go on. It has heard the signals that it was sent before."""
+    Path(environment["HARK_PLUGINS"]).with_name("go").touch()
+
+
 def wait_for_step(folder, step, process):
     """Return once a run has logged `step`."""
-    while process.poll() is None:
-        for file in Path(folder).glob("*/metrics.jsonl"):
-            if any(f'"step": {step},' in line for line in file.read_text().splitlines()):
-                return
-        time.sleep(0.01)
-    raise AssertionError(f"ended before step {step}: {process.communicate()}")
+    wait(
+        process,
+        f"step {step}",
+        lambda: any(f'"step": {step},' in file.read_text() for file in Path(folder).glob("*/metrics.jsonl")),
+    )
 
 
 def wait_for_checkpoint(folder, step, process):
     """Return once the checkpoint of `step`, which a thread writes after the step, is whole."""
-    while process.poll() is None:
-        if list(Path(folder).glob(f"*/checkpoints/step_{step}")):
-            return
+    wait(process, f"checkpoint {step}", lambda: any(Path(folder).glob(f"*/checkpoints/step_{step}")))
+
+
+def wait(process, what, reached):
+    """Return once something is reached, be it by a process that has ended since."""
+    ended = False
+    while not reached():
+        assert not ended, f"ended before {what}: {process.communicate()}"
+        ended = process.poll() is not None
         time.sleep(0.01)
-    raise AssertionError(f"ended before checkpoint {step}: {process.communicate()}")

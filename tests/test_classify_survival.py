@@ -69,7 +69,7 @@ def test_the_same_command_goes_on_bit_exactly_on_both_sides_of_the_stage(task, w
             process.send_signal(number)
             break
         time.sleep(0.01)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert process.returncode == (-9 if number == signal.SIGKILL else 143)
     same(outcome(classify(task, tmp_path, *TUNED)), outcome(whole))
 

@@ -20,7 +20,7 @@ def hark(*words, cwd=None, **env):
     environment = os.environ | {"WANDB_API_KEY": "", "NETRC": os.devnull} | env
     done = subprocess.run(
         [sys.executable, "-m", "research.cli", *map(str, words)], env=environment, text=True, cwd=cwd or runs.ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout
 
@@ -47,7 +47,7 @@ def logged(run):
 
 
 def test_what_was_written_without_a_network_becomes_one_run(speech, tmp_path, server):
-    process = runs.start(speech, tmp_path, *OFF)
+    process = runs.start(speech, tmp_path, *OFF, env=runs.held(tmp_path, 10))
     runs.wait_for_step(tmp_path, 10, process)
     kill(process)
     run = runs.only_run(tmp_path)
@@ -77,7 +77,7 @@ def test_what_was_written_without_a_network_becomes_one_run(speech, tmp_path, se
 
 def test_online_goes_on_after_what_the_server_has(speech, tmp_path, server):
     env = reach(server)
-    process = runs.start(speech, tmp_path, *ONLINE_RUN, env=env)
+    process = runs.start(speech, tmp_path, *ONLINE_RUN, env=env | runs.held(tmp_path, 11))
     runs.wait_for_step(tmp_path, 11, process)
     kill(process)
     run = runs.only_run(tmp_path)

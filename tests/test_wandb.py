@@ -54,15 +54,17 @@ def terminate_all(process):
 def disturbed(speech, tmp_path_factory):
     """A run that was killed, told to end with all of its processes, queued again, and then finished."""
     folder = tmp_path_factory.mktemp("disturbed")
-    first = runs.start(speech, folder, *OFF)
-    runs.wait_for_step(folder, random.Random().choice([9, 10, 11]), first)
+    step = random.Random().choice([9, 10, 11])
+    first = runs.start(speech, folder, *OFF, env=runs.held(folder, step))
+    runs.wait_for_step(folder, step, first)
     first.kill()
     first.communicate()
-    second = runs.start(
-        speech, folder, *OFF, env={"WANDB_SERVICE": "3-1-tcp-localhost-9"}
-    )  # of a process that is gone
+    held = runs.held(folder, 13)
+    gone = {"WANDB_SERVICE": "3-1-tcp-localhost-9"}  # of a process that is gone
+    second = runs.start(speech, folder, *OFF, env=held | gone)
     runs.wait_for_step(folder, 13, second)
     terminate_all(second)
+    runs.go(held)
     code, said = runs.finish(second)
     assert code == 128 + signal.SIGTERM, said
     assert "W&B cannot" not in said
@@ -129,7 +131,7 @@ def score(step, mean, **more):
 
 def test_what_is_left_behind_is_caught_up_with(speech, tmp_path):
     """A run that is killed for good, and probed: W&B is brought up to its last checkpoint, then to the probes."""
-    process = runs.start(speech, tmp_path, *OFF)
+    process = runs.start(speech, tmp_path, *OFF, env=runs.held(tmp_path, 7))
     runs.wait_for_checkpoint(tmp_path, 4, process)
     terminate = psutil.Process(process.pid).children(recursive=True)
     process.kill()
