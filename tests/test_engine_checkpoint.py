@@ -1,5 +1,6 @@
 """Checkpoints: what was saved is loaded, what need not be kept goes."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -80,6 +81,29 @@ def test_last_and_best_are_kept(tmp_path):
         checkpoints.save(step, *states(step), loss)
     checkpoints.close()
     assert steps(tmp_path) == [10, 9, 7, 3]  # newest two; lowest two losses
+
+
+def test_what_cannot_be_removed_is_no_failed_save(tmp_path, monkeypatch, caplog):
+    """As on a network's disk where somebody reads it."""
+    checkpoints = open_at(tmp_path, keep_last=1)
+    checkpoints.save(1, *states(1))
+    checkpoints.wait()
+    delete = checkpoints.manager.delete_checkpoint
+
+    def refuse(step, **how):
+        if step == 1:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        delete(step, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.manager, "delete_checkpoint", refuse)
+        checkpoints.save(2, *states(2))
+        checkpoints.wait()
+    assert "step 1 cannot be removed yet (Directory not empty)" in caplog.text
+    assert steps(tmp_path) == [2, 1]
+    checkpoints.save(3, *states(3))
+    checkpoints.close()
+    assert steps(tmp_path) == [3]
 
 
 @pytest.mark.parametrize("keep", [(0, 1), (1, -1)])

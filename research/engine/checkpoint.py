@@ -171,7 +171,6 @@ class Checkpoints:
                 blocking=True,
             )
             sync(self.folder)
-            self.tidy()
         except (OSError, OperationalError) as error:
             shutil.rmtree(self.folder / f"step_{state.step}.tmp", ignore_errors=True)
             free = shutil.disk_usage(self.folder).free / 1e9
@@ -179,12 +178,17 @@ class Checkpoints:
                 f"{self.folder}: the checkpoint of step {state.step} could not be written ({reason_of(error)}; "
                 f"{free:.2f} GB are free); make room, then the same command goes on from the last one"
             ) from error
+        self.tidy()
 
     def tidy(self) -> None:
-        """Remove what need not be kept."""
+        """Remove what need not be kept; what cannot be removed now is tried again after the next save."""
         for stale in self.manager.get_stale_step_numbers(self.keep_last, self.keep_best or None, None):
-            if stale not in self.kept:
+            if stale in self.kept:
+                continue
+            try:
                 self.manager.delete_checkpoint(stale)
+            except (OSError, OperationalError) as error:
+                log.warning("%s: step %d cannot be removed yet (%s)", self.folder, stale, reason_of(error))
 
     def write_score(self, step: int, score: float | None) -> None:
         """Before the commit, so that no committed step lacks its score; fairseq2 takes the highest for the best."""
