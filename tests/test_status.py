@@ -8,12 +8,15 @@ import pytest
 from rich.console import Console
 
 from research.cli import main
+from research.config import Log
+from research.files import append
 from research.launch.sweep import report, status
 from research.launch.sweep.backend import Live
 from research.launch.sweep.progress import Progress, Score, progress
 from research.launch.sweep.rows import exit_code, remaining, rows
 from research.launch.sweep.table import duration, grid
 from research.launch.sweep.tail import Reader, last_lines
+from research.training.follower import Follower
 from tests.runs import losses, train
 from tests.standings import Scheduler, began, configured, ended, logged, submitted, sweep_of
 
@@ -86,6 +89,16 @@ def test_only_the_ends_of_large_files_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr("research.launch.sweep.progress.tail", lambda _, size: read.append(size) or [])
     progress(tmp_path)
     assert sum(read) < 5_000_000
+
+
+def test_a_line_that_was_cut_off_is_passed_over(tmp_path):
+    """As a full disk leaves it: what came later stands behind it, on a line of its own."""
+    logged(tmp_path, [(1, "train", 3.0, 9), (2, "train", 2.0, 8)])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"schema": 1, "step": 3, "split": "tr')
+    append(tmp_path / "metrics.jsonl", json.dumps({"step": 4, "split": "train", "time": 1.0, "loss": 1.0}))
+    assert progress(tmp_path).loss == 1.0
+    assert [record["step"] for record in Follower(tmp_path, Log(), print).read(9)] == [1, 2, 4]
 
 
 def test_the_pace_is_that_of_this_start_alone(tmp_path):

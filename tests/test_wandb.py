@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ from research import runs as folders
 from research.config import Log
 from research.engine.weights import steps
 from research.errors import HarkError
-from research.training.follower import catch_up, check
+from research.training.follower import Follower, catch_up, check
 from research.training.sent import OFFLINE, files, records, sent
 from tests import runs
 
@@ -119,6 +120,23 @@ def test_a_finished_run_typed_again_adds_nothing(speech, disturbed):
     before = files(disturbed, kind=OFFLINE)
     runs.train(speech, disturbed.parent, *OFF, "log.artifact=true")
     assert files(disturbed, kind=OFFLINE) == before
+
+
+def test_what_was_sent_is_asked_for_only_where_nobody_else_sends(tmp_path):
+    """Else the same row would be sent by two that probe, and end together."""
+    (tmp_path / "wandb").mkdir()
+    held = f"from research import runs; from pathlib import Path; path = Path({str(tmp_path / 'wandb')!r})\n"
+    held += "with runs.only_one(path): print('held', flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    follower = Follower(tmp_path, Log(wandb="offline"), print)
+    try:
+        other.stdout.readline()
+        with pytest.raises(HarkError, match="another process is at this run"):
+            follower.send(1)
+    finally:
+        other.communicate(b"\n", timeout=60)
+    follower.send(1)
+    follower.forget()
 
 
 def score(step, mean, **more):

@@ -9,7 +9,6 @@ Probes on the way may end when later steps are logged: what they found goes with
 over its own `probe/step`. The summary's `probe/steps` says which are there.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -126,6 +125,7 @@ class Follower:
 
     def send(self, step: float) -> None:
         if self.sent is None:
+            self.lock()  # first: what W&B has may not grow while we send more
             self.sent = self.known()
         known, found = self.sent, probed(self.path)
         new = {key: value for key, value in found.items() if known.summary.get(key) != value}
@@ -168,19 +168,23 @@ class Follower:
         """Give the records up to `step` that were not given yet."""
         if self.metrics is None and (self.path / "metrics.jsonl").exists():
             self.metrics = open(self.path / "metrics.jsonl")  # noqa: SIM115  closed by forget()
-        self.ahead += [json.loads(line) for line in self.metrics or [] if line.endswith("\n")]
+        lines = "".join(line for line in self.metrics or [] if line.endswith("\n"))
+        self.ahead += [record for record in runs.objects(lines.encode()) if record is not None]
         ready = [record for record in self.ahead if record["step"] <= step]
         self.ahead = [record for record in self.ahead if record["step"] > step]
         return ready
 
-    def start(self) -> None:
-        """Start W&B's process, alone in this folder."""
-        import wandb  # noqa: PLC0415  slow to import
-
-        forget_others()
+    def lock(self) -> None:
+        """Be alone in W&B's folder until `forget`. HarkError when another process is there."""
         folder = self.path / "wandb"
         folder.mkdir(exist_ok=True)
         self.held.enter_context(runs.only_one(folder))
+
+    def start(self) -> None:
+        """Start W&B's process."""
+        import wandb  # noqa: PLC0415  slow to import
+
+        forget_others()
         config: Any = OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
         self.run = wandb.init(
             project=self.cfg.project,

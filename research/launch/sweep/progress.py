@@ -1,6 +1,5 @@
 """How far a run is, from the ends of the files in its folder: cheap enough for hundreds of runs, again and again."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -79,11 +78,16 @@ def progress(run: Path) -> Progress:
 
 def newest(file: Path) -> list[Record]:
     """Give the last records of metrics.jsonl, and the last validation before them unless that was very long ago."""
-    records = [json.loads(line) for line in tail(file, NEAR)[:-1]]
+    records = whole(tail(file, NEAR)[:-1])
     if not records or any(record["split"] == "valid" for record in records):
         return records
     valid = [line for line in tail(file, FAR)[:-1] if b'"split": "valid"' in line]
-    return [json.loads(line) for line in valid[-1:]] + records
+    return whole(valid[-1:]) + records
+
+
+def whole(lines: Sequence[bytes]) -> list[Record]:
+    """Read lines, but for those that were cut off."""
+    return [record for record in runs.objects(b"\n".join(lines)) if record is not None]
 
 
 def started(run: Path, began: Sequence[Record]) -> float:
