@@ -1,5 +1,6 @@
 """Jobs on this machine: started in turn, whatever becomes of the shell, of the process that starts them, of them."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from research.config import Cluster
 from research.errors import HarkError
 from research.launch.sweep.local import Local
+from research.launch.sweep.local_start import start
 from research.launch.sweep.order import Order
 from research.launch.sweep.spool import Batch, Now, Process, Spool, code_of
 from tests.jobs import ends, order_of
@@ -236,6 +238,23 @@ def test_a_job_waits_for_another_submission_s_success(root, codes, second):
     go(root, "a0", codes)
     live = states(root, [first, job], "ended", second)
     assert second == "running" or live[job].reason == f"{first} had to succeed first, and did not"
+
+
+def test_ranks_do_not_stay_when_another_cannot_be_started(root, monkeypatch):
+    begun, real = [], subprocess.Popen
+
+    def popen(*args, **kwargs):
+        if begun:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        begun.append(real(["sleep", "600"], **kwargs))
+        return begun[0]
+
+    submit(root, "a", 1, per_node=2)
+    (batch,) = Spool.here(root).batches()
+    monkeypatch.setattr("research.launch.sweep.local_start.subprocess.Popen", popen)
+    with pytest.raises(BlockingIOError):
+        start(batch, batch.jobs[0], 0)
+    assert begun[0].returncode == -signal.SIGKILL
 
 
 def test_hours_are_kept(root):

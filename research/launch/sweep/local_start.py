@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from submitit.helpers import clean_env
@@ -35,7 +37,7 @@ def start(batch: Batch, job: str, starts: int) -> list[subprocess.Popen[bytes]]:
         meeting |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         own = {JOB: job, STARTS: starts, LOGS: f"{out}{os.pathsep}{err}", **(meeting if size > 1 else {})}
         group = ranks[0].pid if ranks else 0
-        with out.open("a") as stdout, err.open("a") as stderr:
+        with out.open("a") as stdout, err.open("a") as stderr, ended_together(ranks):
             ranks.append(
                 subprocess.Popen(  # noqa: S603
                     words,
@@ -48,6 +50,18 @@ def start(batch: Batch, job: str, starts: int) -> list[subprocess.Popen[bytes]]:
                 )
             )
     return ranks
+
+
+@contextmanager
+def ended_together(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Where one more cannot be started, end those that were: they would wait for it."""
+    try:
+        yield
+    except OSError:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+        raise
 
 
 def environment(order: Order) -> dict[str, str]:
