@@ -174,8 +174,9 @@ def undisturbed(command, tmp_path_factory):
 def test_kill_9_and_the_same_command_give_the_same_losses_and_weights(command, undisturbed, tmp_path, reader):
     data, overrides = command
     how = (*overrides, "data.workers=2", f"data.reader={reader}")
-    process = runs.start(data, tmp_path, *how)
-    runs.wait_for_step(tmp_path, random.Random().randint(5, 14), process)
+    step = random.Random().randint(5, 14)
+    process = runs.start(data, tmp_path, *how, env=runs.held(tmp_path, step))
+    runs.wait_for_step(tmp_path, step, process)
     process.kill()
     process.wait()
     run = runs.train(data, tmp_path, *how)

@@ -26,8 +26,9 @@ def test_kill_9_and_the_same_command_give_the_same_losses_and_weights(
     speech, whole, tmp_path, workers, reader
 ):
     command = (STEPS, f"data.workers={workers}", f"data.reader={reader}")
-    process = runs.start(speech, tmp_path, *command)
-    runs.wait_for_step(tmp_path, random.Random().randint(5, 14), process)
+    step = random.Random().randint(5, 14)
+    process = runs.start(speech, tmp_path, *command, env=runs.held(tmp_path, step))
+    runs.wait_for_step(tmp_path, step, process)
     process.kill()
     process.wait()
     run = runs.train(speech, tmp_path, *command)
@@ -39,9 +40,11 @@ def test_kill_9_and_the_same_command_give_the_same_losses_and_weights(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_stops_after_the_step_with_a_checkpoint(speech, whole, tmp_path, number):
-    process = runs.start(speech, tmp_path, STEPS, "checkpoint.every=1000")
+    held = runs.held(tmp_path, 3)
+    process = runs.start(speech, tmp_path, STEPS, "checkpoint.every=1000", env=held)
     runs.wait_for_step(tmp_path, 3, process)
     process.send_signal(number)
+    runs.go(held)
     code, said = runs.finish(process)
     assert code == 128 + number
     assert "the same command goes on" in said
