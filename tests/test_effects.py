@@ -7,6 +7,7 @@ from scipy.stats import binom, ttest_1samp, ttest_rel
 from statsmodels.stats.multitest import multipletests
 
 from research.analysis.effects import COLUMNS, direction, effects
+from research.analysis.factorial import interactions
 from research.analysis.paired import bootstrapped, paired, students
 from research.analysis.power import detectable
 from research.analysis.verdict import words
@@ -101,6 +102,22 @@ def test_seeds_that_say_nothing_or_all_the_same():
     few = paired(np.array([0.1, 0.3]))
     assert (few.seeds, few.difference) == (2, pytest.approx(0.2))
     assert np.isnan([few.spread, few.low, few.high, few.p, few.size]).all()
+
+
+@pytest.mark.parametrize("seeds", [5, 20])
+@pytest.mark.parametrize("lost", [1, None])
+def test_unknown_differences_say_nothing(seeds, lost):
+    differences = np.linspace(0.1, 0.2, seeds)
+    differences[:lost] = np.nan
+    found = paired(differences)
+    assert found.seeds == seeds
+    assert np.isnan([found.difference, found.spread, found.low, found.high, found.p]).all()
+
+
+def test_tied_differences_of_many_seeds():
+    tied = np.array([0.1] * 19 + [0.2])  # every third draw has one value only
+    assert bootstrapped(tied) == students(tied)
+    assert paired(np.array([1.0, -1.0] * 10)).p == 1.0
 
 
 @pytest.mark.parametrize(
@@ -200,6 +217,16 @@ def test_few_or_no_pairs_are_not_enough_seeds():
     alone = frame[frame["quantizer.codes"] == 64]
     assert effects(alone, "score").empty
     assert list(effects(alone, "score")) == list(COLUMNS)
+
+
+@pytest.mark.parametrize("seeds", [4, 24])
+def test_levels_without_a_run_have_no_seeds(seeds):
+    frame = runs(TWO, scores(np.random.default_rng(10), TWO, seeds))
+    frame.loc[frame["quantizer.codes"] < 4096, "state"] = "missing"
+    told = effects(frame, "score", ["quantizer.codes"]), interactions(frame, "score")
+    for line in pd.concat(told).to_dict("records"):
+        assert (line["pairs"], line["seeds"]) == (0, 0)
+        assert line["verdict"] == "not enough seeds (3 needed)"
 
 
 def test_wrong_names_are_told():

@@ -87,8 +87,19 @@ def test_what_is_not_done_or_not_a_number_is_left_out_and_counted():
     assert table["front"].to_dict() == {0: True, 1: False, 2: True}
 
 
+def test_two_runs_of_one_configuration_and_seed_are_no_two_seeds():
+    frame = runs([(0.5, 1), (0.6, 2)])
+    twins = frame[(frame["codes"] == 0) & (frame["seed"] == 0)].assign(run="twin")
+    lame = frame[(frame["codes"] == 1) & (frame["seed"] == 0)].assign(run="lame", device_h=np.nan)
+    both = pd.concat([frame, twins, lame], ignore_index=True)
+    table = front(both, SCORE).set_index("codes")
+    assert (table["seeds"].to_dict(), table["left_out"].to_dict()) == ({0: 2, 1: 3}, {0: 2, 1: 1})
+
+
 def test_a_metric_that_is_not_there_is_told():
     with pytest.raises(HarkError, match=r"valid/ac: no run has it; did you mean 'valid/acc'"):
         front(runs([(0.5, 1)]), "valid/ac")
-    with pytest.raises(HarkError, match="no finished run has it"):
+    with pytest.raises(
+        HarkError, match=r"valid/acc and device_h: no run counts \(failed\); train or probe first"
+    ):
         front(runs([(0.5, 1)]).assign(state="failed"), SCORE)

@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from research import registry, runs
@@ -15,6 +17,7 @@ from research.analysis.packed import pack
 from research.analysis.report import report
 from research.analysis.report_case import case
 from research.analysis.report_faults import faults
+from research.analysis.report_scores import scores
 from research.cli import main
 from research.compose import compose_config
 from research.launch.sweep import ledger
@@ -305,6 +308,29 @@ def test_what_is_wrong_is_never_averaged(bad):
     assert verdicts["masking.prob"].startswith("not enough seeds")
     left = " ".join(row["left out"] for row in table(tree, "left out"))
     assert "without a finite" in left
+
+
+def test_tables_average_the_same_runs(good):
+    whole = case("codes", good)
+    codes, masking = (whole.frame[factor] for factor in ("quantizer.codes", "masking.prob"))
+    twins = whole.frame[(codes == 64) & (masking == 0.06) & (whole.frame["seed"] < 2)].assign(run="twin")
+    frame = pd.concat([whole.frame, twins], ignore_index=True)
+    frame.loc[frame["quantizer.codes"] == 32, "schema"] = 0
+    both = replace(whole, frame=frame)
+    rows = {tuple(row[:3]) for row in scores(both).blocks[0].rows}
+    assert rows == {
+        ("64", "0.06", "3 of 7"),
+        ("64", "0.03", "5 of 5"),
+        ("32", "0.06", "0 of 5"),
+        ("32", "0.03", "0 of 5"),
+    }
+    told = {fault.why: fault.count for fault in faults(frame, METRIC) if fault.what == "not averaged"}
+    assert told == {
+        "not the only one of its configuration and seed, though done": 4,
+        "not of schema 1, though done": 10,
+    }
+    lacking = [fault.count for fault in faults(frame, METRIC) if fault.what == "missing seeds"]
+    assert sorted(lacking) == [2, 5, 5]
 
 
 def test_a_packed_sweep_gives_the_same_report(good, page, tmp_path):

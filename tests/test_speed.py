@@ -43,6 +43,13 @@ def test_the_first_step_at_a_value_is_found(frame, metric, value, split):
         assert (row["audio_h"], row["device_h"]) == pytest.approx(costs, nan_ok=True)
 
 
+def test_costs_are_even_over_all_steps_of_a_run_not_up_to_its_last_validation(tmp_path):
+    frame = ablation(tmp_path, {CODES: [64]}, seeds=1).assign(step=200)
+    (row,) = to_reach(frame, "acc", 0.2).to_dict("records")
+    assert row["steps"] == 50
+    assert (row["audio_h"], row["device_h"]) == (frame.loc[0, "audio_h"] / 4, frame.loc[0, "device_h"] / 4)
+
+
 def test_never_is_missing_and_makes_no_mean(frame):
     table = to_reach(frame, "acc", 0.45)
     assert table.loc[table[CODES] == 64, "steps"].isna().all()

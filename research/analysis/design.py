@@ -54,8 +54,6 @@ def design(frame: pd.DataFrame, metric: str) -> Design:
     runs = frame.reset_index(drop=True)
     runs = runs.assign(**{name: runs[name].map(hashable) for name in names})
     runs["told"] = reasons(runs, metric)
-    twice = runs[runs["told"] == ""].duplicated([*names, "seed"], keep=False)
-    runs.loc[twice.index[twice], "told"] = "not the only one of its configuration and seed"
     counted = runs[runs["told"] == ""].assign(cell="")
     table = counted.set_index([*names, "cell", "seed"])[metric].astype(float).unstack("seed")
     return Design(metric, names, runs, table, frame.attrs)
@@ -65,16 +63,25 @@ def hashable(value: Any) -> Any:
     return value if isinstance(value, str | int | float) and value == value else plain(value)  # noqa: PLR0124  NaN
 
 
-def reasons(runs: pd.DataFrame, metric: str) -> "pd.Series[str]":
-    """Say of each run why it is not averaged; "" where it is."""
+def reasons(runs: pd.DataFrame, *metrics: str) -> "pd.Series[str]":
+    """Say of each run why it is not averaged; "" where it is.
+
+    Runs that could be, but are of one configuration and seed, are no two seeds, and none of them is the right one. A
+    frame that does not say its factors does not tell which these are.
+    """
     told = pd.Series("", index=runs.index)
-    told[~np.isfinite(runs[metric].astype(float))] = f"without a finite {metric}"
+    for metric in metrics:
+        told[~np.isfinite(runs[metric].astype(float))] = f"without a finite {metric}"
     told[runs["seed"].isna()] = "without a known seed"
     if "schema" in runs:
         newest = runs["schema"].max()
         told[runs["schema"].notna() & (runs["schema"] != newest)] = f"not of schema {newest}"
     if "state" in runs:
         told = told.mask(runs["state"] != "done", runs["state"])
+    if "factors" in runs.attrs:
+        of = runs.loc[told == "", [*runs.attrs["factors"], "seed"]]
+        twice = of.apply(lambda column: column.map(hashable)).duplicated(keep=False)
+        told[twice.index[twice]] = "not the only one of its configuration and seed"
     return told
 
 

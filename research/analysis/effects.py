@@ -79,7 +79,8 @@ def answered(
     for each in questions:
         ours, theirs = cells(plan.table, each.ours), cells(plan.table, each.theirs)
         kept = balanced(ours - theirs)
-        found.append(paired(kept.mean().to_numpy(), level))  # (cells, seeds) -> (seeds,)
+        # (cells, seeds) -> (seeds,); where neither level has a run there are seeds, but no cells
+        found.append(paired(kept.mean().dropna().to_numpy(), level))
         rows.append(
             {
                 "factor": each.factor,

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Paired:
-    """The mean difference with its interval, and the p-value of there being none; NaN with fewer than 3 seeds."""
+    """The mean difference, its interval and the p-value of there being none; NaN with under 3 seeds, or unknown ones."""
 
     seeds: int
     difference: float
@@ -57,7 +57,7 @@ def paired(differences: Floats, level: float = 0.95) -> Paired:
     """Test one difference per seed (n,): Student's t with fewer than 20, else the studentised bootstrap."""
     seeds = len(differences)
     mean = float(differences.mean()) if seeds else float("nan")
-    if seeds < SEEDS:
+    if seeds < SEEDS or not np.isfinite(differences).all():
         return Paired(seeds, mean, *[float("nan")] * 4)
     spread = float(differences.std(ddof=1))
     if spread == 0:  # runs that differ in nothing, or in something that no seed moves
@@ -80,18 +80,21 @@ def students(differences: Floats, level: float = 0.95) -> tuple[Floats, Floats, 
 def bootstrapped(differences: Floats, level: float = 0.95) -> tuple[float, float, float]:
     """Studentised bootstrap interval and the p-value that goes with it: (n,) -> low, high, p.
 
-    Efron and Tibshirani 1993, 12.5. The draws are seeded: the same differences give the same interval.
+    Efron and Tibshirani 1993, 12.5. The draws are seeded: the same differences give the same interval. Where so many are
+    tied that draws hold one value only, which have no t, it is Student's: the others alone would be biased.
     """
     seeds = len(differences)
     mean, error = differences.mean(), differences.std(ddof=1) / seeds**0.5
     drawn = differences[indices(seeds)]  # (R, n)
     errors = drawn.std(1, ddof=1) / seeds**0.5
-    real = errors > 0
-    scaled = (drawn[real].mean(1) - mean) / errors[real]
+    if (errors < 1e-9 * error).any():  # rounding leaves them a little
+        low, high, p = students(differences, level)
+        return float(low), float(high), float(p)
+    scaled = (drawn.mean(1) - mean) / errors
     below, above = np.quantile(scaled, (0.5 - level / 2, 0.5 + level / 2))
     seen = mean / error
     tail = min((scaled >= seen).mean(), (scaled <= seen).mean())
-    return mean - error * above, mean - error * below, max(2 * tail, 1 / DRAWS)
+    return mean - error * above, mean - error * below, min(1.0, max(2 * tail, 1 / DRAWS))
 
 
 @lru_cache(maxsize=4)

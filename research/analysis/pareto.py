@@ -17,7 +17,7 @@ def front(frame: pd.DataFrame, score: str, cost: str = "device_h") -> pd.DataFra
     """One row per configuration of a frame of runs (see `frame.runs`), the cheapest first.
 
     Columns: configuration; the factors; score and cost, means over seeds, with _low and _high (95%, Student's t; NaN
-    for one seed); seeds; left_out (runs not done, or without score or cost); `front`: no other mean is as good for
+    for one seed); seeds; left_out (runs that do not count, or lack score or cost); `front`: no other mean is as good for
     less, or better for as much; `sure`: the share of draws in which this holds when all means are drawn anew from their
     Student's t (NaN as long as any configuration has one seed).
     HarkError: no finished run has both.

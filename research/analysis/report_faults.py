@@ -49,7 +49,7 @@ def unfinished(frame: pd.DataFrame) -> Iterator[Fault]:
 
 
 def unusable(frame: pd.DataFrame, metric: str) -> Iterator[Fault]:
-    """Finished runs that are not averaged all the same: without a finite value, of another schema."""
+    """Finished runs that are not averaged all the same: without a finite value, of another schema, of one seed."""
     done = frame[frame["state"] == "done"]
     for reason, some in done.groupby(reasons(frame, metric)[done.index], sort=False):
         if reason:
@@ -57,15 +57,16 @@ def unusable(frame: pd.DataFrame, metric: str) -> Iterator[Fault]:
 
 
 def usable(frame: pd.DataFrame, metric: str) -> "pd.Series[bool]":
-    """Whether a run is averaged: it is done, has a finite value, and is of the newest schema."""
+    """Whether a run is averaged: it is done, has a finite value, is of the newest schema and alone of its seed."""
     return reasons(frame, metric) == ""
 
 
 def missing_seeds(frame: pd.DataFrame, metric: str) -> Iterator[Fault]:
     """Configurations that lack seeds which others have."""
     seeds = sorted(frame["seed"].dropna().unique())
+    counted = frame[usable(frame, metric)]
     for values, group in configurations(frame):
-        there = set(group.loc[usable(group, metric), "seed"])
+        there = set(group.loc[group.index.isin(counted.index), "seed"])
         lacking = [plain(seed) for seed in seeds if seed not in there]
         if lacking:
             which = label(dict(zip(frame.attrs["factors"], values, strict=True)))

@@ -46,8 +46,9 @@ def scores(case: Case) -> Section:
         if name.startswith(f"probe/{case.probe}/") and name != case.metric
     ]
     rows: list[tuple[float, list[str]]] = []
+    counted = case.frame[usable(case.frame, case.metric)]
     for values, group in configurations(case.frame):
-        some = group[usable(group, case.metric)]
+        some = group[group.index.isin(counted.index)]
         cells = [
             *values,
             f"{len(some)} of {len(group)}",
@@ -58,8 +59,8 @@ def scores(case: Case) -> Section:
     rows.sort(key=lambda row: (pd.isna(row[0]), -sign * row[0]))
     headings = [*case.factors, "seeds", case.short, *(name.rpartition("/")[2] for name in beside)]
     told = (
-        "Means over the runs of a configuration that are done and have a finite value, with 95% intervals (Student's t over "
-        "these runs, which differ in their seed). Seeds: how many of these there are, of all runs."
+        "Means over the runs of a configuration that are done, have a finite value, are of the newest schema and alone of "
+        "their seed, with 95% intervals (Student's t over these runs). Seeds: how many of these there are, of all runs."
     )
     return Section("Scores", [Table(headings, [cells for _, cells in rows], told)])
 

@@ -23,10 +23,11 @@ def finished(frame: pd.DataFrame, *metrics: str) -> pd.DataFrame:
     for name in metrics:
         if name not in frame:
             raise HarkError(f"{name}: no run has it{nearest(name, map(str, frame))}; see the frame's columns")
-    told = pd.concat([reasons(frame, name) for name in metrics], axis=1)
-    used = frame[(told == "").all(axis=1)]
+    told = reasons(frame, *metrics)
+    used = frame[told == ""]
     if used.empty:
-        raise HarkError(f"{' and '.join(metrics)}: no finished run has it; train or probe first")
+        why = ", ".join(told.unique())
+        raise HarkError(f"{' and '.join(metrics)}: no run counts ({why}); train or probe first")
     return used
 
 

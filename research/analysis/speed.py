@@ -27,7 +27,7 @@ def to_reach(frame: pd.DataFrame, metric: str, value: float, split: str = "valid
     factors = list(frame.attrs.get("factors", []))
     rows = [
         {column: run[column] for column in ("run", "name", "seed", "state", *factors)}
-        | reached(logged.get(run["run"], lines[:0]), better, value, run["device_h"])
+        | reached(logged.get(run["run"], lines[:0]), better, value, run["device_h"], run["step"])
         for _, run in frame.iterrows()
     ]
     table = pd.DataFrame(rows)
@@ -35,19 +35,21 @@ def to_reach(frame: pd.DataFrame, metric: str, value: float, split: str = "valid
     return table
 
 
-def reached(line: pd.DataFrame, better: int, value: float, device_h: float) -> dict[str, Any]:
-    """Find where one run's curve first is at a value; NaN where it never is."""
+def reached(line: pd.DataFrame, better: int, value: float, device_h: float, steps: int) -> dict[str, Any]:
+    """Find where the curve of a run of so many steps first is at a value; NaN where it never is."""
     never = float("nan")
     if line["value"].notna().sum() == 0:
         return dict.fromkeys(("steps", "audio_h", "device_h", "after", "last", "best"), never)
-    last = int(line["step"].iloc[-1])
-    found: dict[str, Any] = {"last": last, "best": better * (better * line["value"]).max()}
+    found: dict[str, Any] = {
+        "last": int(line["step"].iloc[-1]),
+        "best": better * (better * line["value"]).max(),
+    }
     there = line[better * line["value"] >= better * value]
     if there.empty:
         return dict.fromkeys(("steps", "audio_h", "device_h", "after"), never) | found
     first = there.iloc[0]
     before = line.loc[line["step"] < first["step"], "step"]
-    took = {"steps": first["step"], "audio_h": first["audio_h"], "device_h": device_h * first["step"] / last}
+    took = {"steps": first["step"], "audio_h": first["audio_h"], "device_h": device_h * first["step"] / steps}
     return took | {"after": before.iloc[-1] if len(before) else 0} | found
 
 
