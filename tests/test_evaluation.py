@@ -1,6 +1,7 @@
 """Evidence: honest splits, frozen features, intervals that hold the truth, records that do not pile up."""
 
 import argparse
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -255,5 +256,54 @@ def test_random_encoders_differ_from_seed_to_seed_and_from_the_pretrained_start(
     again = replace(cfg, run=replace(cfg.run, seed=cfg.run.seed + 1))
     fresh = assemble(again)
     upstream = Upstream(fresh.frontend, fresh.encoder)
-    expected = features.encode(upstream, task.speech.pick([0]), [2])[2].frames[0]
-    assert torch.equal(first, expected)
+    next_start = features.encode(upstream, task.speech.pick([0]), [2])[2].frames[0]
+    assert not torch.allclose(first, next_start)
+
+
+def test_runs_of_consecutive_seeds_share_no_random_encoder(run):
+    from research.evaluation.representations import find
+
+    subject = find(run, None)
+
+    def fresh(run_seed, seed):
+        return list(
+            replace(subject, run=replace(subject.run, seed=run_seed)).fresh(seed).encoder.parameters()
+        )
+
+    drawn = [fresh(run_seed, seed) for run_seed, seed in itertools.product(range(3), range(3))]
+    for one, other in itertools.combinations(drawn, 2):
+        assert not all(map(torch.equal, one, other))
+    assert all(map(torch.equal, drawn[1], fresh(0, 1)))
+
+
+class Spoilt(Kept):
+    """Of the second utterance, one encoding has a frame that is NaN, and a frontend's one that is infinite."""
+
+    def __init__(self, layer, call):
+        super().__init__(None)
+        self.layer, self.call, self.calls = layer, call, itertools.count()
+
+    def encode(self, upstream, speech, layers=None):
+        found = super().encode(upstream, speech, layers)
+        if next(self.calls) == self.call:
+            found[self.layer].frames[1][0, 0] = torch.nan
+        return found
+
+    def frontend(self, frontend, speech):
+        found = super().frontend(frontend, speech)
+        found.frames[1][-1] = torch.inf
+        return found
+
+
+def test_frames_that_are_not_finite_are_refused(run, task):
+    from research.evaluation.representations import Representations, find
+
+    subject, speech = find(run, None), task.speech.pick([0, 1])
+    where = rf"{task.speech.places[1]}: "
+    with pytest.raises(HarkError, match=f"{where}pretrained layer 1 makes frames of it that are NaN"):
+        Representations(subject, {}, speech, Spoilt(1, 0))
+    compared = Representations(subject, {}, speech, Spoilt(2, 1))
+    with pytest.raises(HarkError, match=f"{where}random_init layer 2 makes frames"):
+        list(compared.under(0, [0, 1], mixes=False))
+    with pytest.raises(HarkError, match=f"{where}log_mel makes frames"):
+        Representations(subject, {"log_mel": LogMel(LogMel.Config())}, speech, Spoilt(1, None))

@@ -146,6 +146,14 @@ def test_words_are_found_across_voices_and_dev_chooses_the_sections():
     assert score(answers) == pytest.approx({"accuracy": 1.0, "reciprocal_rank": 1.0, "chance": 1 / 6})
 
 
+def test_words_of_a_layer_that_says_nothing_are_not_found():
+    features = speech(0)
+    features.frames = [torch.full_like(x, 0.3) for x in features.frames]
+    found = score(Words(Words.Config()).run(features, features, features, seed=0)[1])
+    assert found["accuracy"] == 0
+    assert found["reciprocal_rank"] < found["chance"]
+
+
 def test_words_that_no_two_voices_say_are_refused():
     features = speech(0)
     features.speakers = ["one"] * 40

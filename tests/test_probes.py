@@ -134,6 +134,12 @@ def test_clusters_of_long_frames_are_repeated_in_every_cell():
     assert answers.counts[0].tolist() in tables
 
 
+def test_fewer_frames_than_clusters_are_refused():
+    few = random_speech(0.02, utterances=2, cells=40)  # the grid has a cell more of each
+    with pytest.raises(HarkError, match=r"100 clusters: there are only 82 frames, of 2 training utterances"):
+        asked(PNMI(PNMI.Config()), few, few)
+
+
 @pytest.mark.parametrize("period", [0.01, 0.02, 0.08])
 def test_a_linear_code_is_read_in_every_position(period):
     probe = PhoneFrames(PhoneFrames.Config(grid=Grid(shift=0.0)))

@@ -49,6 +49,17 @@ def test_the_dev_utterances_choose_the_layer():
     assert scores[PRETRAINED, 0]["dev"] == pytest.approx([0.6, 0.6])
 
 
+def test_a_metric_that_dev_lacks_is_kept_of_the_test():
+    def two(counts):
+        return {"share": counts[:, 0] / counts[:, 1], "more": counts[:, 0]}
+
+    found = layers([60, 60, 50, 51, 52])
+    found.test = [replace(each, metrics=two) for each in found.test]
+    share, more = records.scores(key(PRETRAINED, 0), found, COMMON)
+    assert (share["headline"], share["dev"]) == (True, pytest.approx([0.6, 0.6]))
+    assert (more["metric"], more["dev"], more["mean"]) == ("more", [], 153)
+
+
 def test_the_comparison_says_whether_intervals_meet():
     apart = found_lines()[-1]
     assert apart["kind"] == "comparison"

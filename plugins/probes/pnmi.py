@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from research.downstream import Answers, Features, Probe
+from research.errors import HarkError
 from research.nn.grid import Grid, vocabulary
 from research.registry import register
 
@@ -46,6 +47,9 @@ class PNMI(Probe):
 
         cfg, known = self.cfg, vocabulary(train, dev, test)
         x = torch.cat([x for x, _ in cfg.grid.align(train, known)])  # (K, D)
+        if len(x) < cfg.clusters:
+            told = f"there are only {len(x)} frames, of {len(train.frames)} training utterances"
+            raise HarkError(f"pnmi: {cfg.clusters} clusters: {told}; give more, with --sentences")
         kmeans = MiniBatchKMeans(cfg.clusters, batch_size=cfg.batch, n_init=1, random_state=seed).fit(
             x.numpy()
         )

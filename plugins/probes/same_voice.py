@@ -34,8 +34,9 @@ class SameVoice(Probe):
     utterances of the set; each later one is compared, by cosine, with every voice. The voices are those of the
     `language` task's test, each with a language and a channel of its own, which give most of them away: the rate says
     how far voices with their sources lie apart, not how well a verification system would do. Nothing is learnt, and
-    the interval takes the voices as given. Scores are counted in bins of a thousandth. Needs `hark prepare tasks`. As for
-    `voice`, the baselines to beat are those that nothing normalises.
+    the interval takes the voices as given. The rate moves in jumps, for which the jackknife is too narrow: simulated with
+    40 to 240 utterances, some 90% of 95% intervals hold the truth. Scores are counted in bins of a thousandth. Needs
+    `hark prepare tasks`. As for `voice`, the baselines to beat are those that nothing normalises.
     """
 
     example = ("probe.enrolled=1",)

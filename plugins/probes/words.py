@@ -27,10 +27,11 @@ class Words(Probe):
 
     Every utterance asks all those of the set that have another voice, of whatever language; one whose word no other
     voice says is not asked. `accuracy` is how often the first is right, `reciprocal_rank` tells how far down the right
-    one is, `chance` what drawing one at random would score. An utterance is a fixed number of sections' means, which
-    dev chooses (one section is the mean of all frames), standardised by the training frames; nearness is their cosine.
-    Nothing else is learnt, so the seed changes no more than the training utterances. Words of dev and test differ;
-    the voices do not, and each has a channel of its own. Needs `hark prepare tasks`.
+    one is, `chance` what drawing one at random would score; of equally near ones the wrong come first. An utterance is
+    a fixed number of sections' means, which dev chooses (one section is the mean of all frames), standardised by the
+    training frames; nearness is their cosine. Nothing else is learnt, so the seed changes no more than the training
+    utterances. Words of dev and test differ; the voices do not, and each has a channel of its own. Needs
+    `hark prepare tasks`.
     """
 
     @dataclass(kw_only=True)
@@ -70,7 +71,7 @@ def ranked(vectors: Tensor, features: Features) -> Tensor:
         raise HarkError("words: no two voices say the same word; `hark prepare tasks` writes such a task")
     near = (unit @ unit.T).masked_fill(~others, -torch.inf)  # (U, U)
     best = near.masked_fill(~right, -torch.inf).amax(1, keepdim=True)  # (U, 1)
-    rank = 1 + (near > best).sum(1)  # (U,)
+    rank = 1 + ((near >= best) & others & ~right).sum(1)  # (U,)
     chance = right.sum(1) / others.sum(1).clamp(min=1)
     asked = right.any(1)
     return torch.stack([rank == 1, 1 / rank, chance, asked], 1).double() * asked[:, None]

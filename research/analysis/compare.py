@@ -29,9 +29,9 @@ SIDES = (PRETRAINED, RANDOM, "gain")
 UNASKED = "not probed"
 COVERS = (
     "Gains are over the same encoder with random weights, on the same utterances, by seed; 95% intervals (Student's t over "
-    "the seeds, from 20 on a bootstrap) cover pretraining, its random start and the probe's, but not the choice of test "
-    "utterances. Verdicts are corrected by Holm over the rows; those that lack seeds say how many would show the gain that "
-    "is seen 4 times in 5."
+    "the seeds, from 20 on a bootstrap) cover pretraining, its random start and the random encoders, but not the choice of "
+    "training and test utterances, nor what the probe draws: all runs share them. Verdicts are corrected by Holm over the "
+    "rows; those that lack seeds say how many would show the gain that is seen 4 times in 5."
 )
 
 

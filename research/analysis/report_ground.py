@@ -19,7 +19,7 @@ PARTS = ("train", "dev", "test")
 NEEDED = {"manifests", "n_seeds", *(f"n_{part}" for part in PARTS)}
 COVERS = (
     "The 95% intervals are over pretraining seeds. They cover what changes with it: the order of the data, the first weights, "
-    "the random encoder and what the probe draws. They do not cover other test utterances, other speech to learn from, or "
+    "and the random encoder. They do not cover what the probe draws, other test utterances, other speech to learn from, or "
     "settings that were not tried. Intervals are of one comparison each; verdicts are corrected for all of their table (Holm), "
     "but not for other tables and metrics, nor for adding seeds after a look."
 )

@@ -123,7 +123,7 @@ def scores(key: Key, found: Found, setting: Setting) -> list[Line]:
             **head,
             "metric": name,
             "headline": name == names[0],
-            "dev": dev[name].values,
+            "dev": dev[name].values if name in dev else [],  # of one speaker it lacks what takes several
             **asdict(test[name]),
             **tail,
         }

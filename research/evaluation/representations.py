@@ -1,5 +1,6 @@
 """Everything that probes compare: layers of a checkpoint, of random-init encoders, and baselines without weights."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +38,9 @@ class Subject:
     run: Run = field(default_factory=Run)
 
     def fresh(self, seed: int) -> Upstream:
-        """The same frontend and encoder, randomly initialised otherwise than the checkpoint was."""
-        torch.manual_seed(self.run.seed + 1 + seed)
+        """The same frontend and encoder, randomly initialised: unlike any pretraining's start, for every run anew."""
+        place = repr((RANDOM, self.run.seed, seed)).encode()  # a sum of the seeds would be that of others too
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(place, digest_size=8).digest()) >> 1)
         return build_upstream(self.source.frontend, self.source.encoder)
 
 
@@ -92,9 +94,12 @@ class Representations:
         self.device = find_device(subject.run.device)
         upstream = subject.upstream.to(self.device)
         self.layers = stored(layout, speech) if layout else kept.encode(upstream, speech)
+        for layer, features in self.layers.items():
+            check(f"{PRETRAINED} layer {layer}", features, speech)
         self.baselines: list[Representation] = []
         for name_of, frontend in baselines.items():
             own = kept.frontend(frontend, speech)
+            check(name_of, own, speech)
             size = round(upstream.period / own.period)
             self.baselines.append(Representation(name_of, None, own))
             if size > 1:  # the same at the encoder's own rate
@@ -112,8 +117,22 @@ class Representations:
             PRETRAINED, {layer: pick(f, rows) for layer, f in self.layers.items()}, WEIGHTED, mixes
         )
         fresh = self.subject.fresh(seed).to(self.device)
-        found = self.kept.encode(fresh, self.speech.pick(rows), list(self.layers))
+        speech = self.speech.pick(rows)
+        found = self.kept.encode(fresh, speech, list(self.layers))
+        for layer, features in found.items():
+            check(f"{RANDOM} layer {layer}", features, speech)
         yield from several(RANDOM, found, f"{RANDOM}_{WEIGHTED}", mixes)
+
+
+def check(name: str, features: Features, speech: Speech) -> None:
+    """HarkError when frames are not finite: whatever is compared with NaN is false, which probes take for an answer."""
+    for i, x in enumerate(features.frames):
+        if not x.isfinite().all():
+            where = speech.places[i] if speech.places else f"utterance {i}"
+            raise HarkError(
+                f"{where}: {name} makes frames of it that are NaN or infinite; leave it out if its audio is broken, "
+                "else probe another step or checkpoint (or extract again, where features are stored)"
+            )
 
 
 def several(one: str, layers: Mapping[int, Features], all_: str, mixes: bool) -> Iterator[Representation]:  # noqa: FBT001

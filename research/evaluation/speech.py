@@ -24,6 +24,7 @@ class Speech:
     speakers: list[str] = field(default_factory=list)  # per utterance; "" is unknown
     labels: dict[str, list[str]] = field(default_factory=dict)  # key of lines -> per utterance
     stored: list[Tensor] = field(default_factory=list)  # per utterance (L, T, D), of manifests of features
+    places: list[str] = field(default_factory=list)  # per utterance its manifest's line; [] is unknown
 
     def pick(self, rows: Sequence[int]) -> "Speech":
         return Speech(
@@ -32,6 +33,7 @@ class Speech:
             [self.speakers[i] for i in rows],
             {key: [found[i] for i in rows] for key, found in self.labels.items()},
             [self.stored[i] for i in rows] if self.stored else [],
+            [self.places[i] for i in rows] if self.places else [],
         )
 
 
@@ -85,6 +87,7 @@ def decode(manifest: Manifest, i: int, sample_rate: int, speech: Speech) -> None
         raise HarkError(f"{manifest.where(i)}: {error}") from error
     speech.audio.append(torch.from_numpy(clip.samples))
     speech.segments.append(segments)
+    speech.places.append(manifest.where(i))
     speech.speakers.append(str(line.get("speaker") or ""))
 
 
