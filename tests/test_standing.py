@@ -10,9 +10,13 @@ import pytest
 
 from research import runs
 from research.errors import HarkError
+from research.launch.sweep import slurm
 from research.launch.sweep.backend import Live
 from research.launch.sweep.ledger import note
+from research.launch.sweep.order import Order
+from research.launch.sweep.slurm import Slurm
 from research.launch.sweep.standing import Standing, State, Wanted, standings, to_submit
+from research.launch.sweep.submit import submit as sweep_submit
 
 PENDING, RUNNING = Live("pending", "Resources"), Live("running", "", "node1", 2)
 GONE = None
@@ -129,6 +133,135 @@ def test_every_case(run, case):
     assert to_submit(found, tries=2) is due
     runs.finish(run, 16)
     assert state(run, live).standing is Standing.done
+
+
+class Ends(Scheduler):
+    """Something happens in a run's folder while the scheduler answers."""
+
+    def __init__(self, lives, happens):
+        super().__init__(lives)
+        self.happens = happens
+
+    def states(self, jobs):
+        self.happens()
+        return super().states(jobs)
+
+
+@pytest.mark.parametrize("live", [GONE, Live("ended", "COMPLETED")])
+def test_a_job_that_ends_while_the_scheduler_is_asked_is_not_lost(run, live):
+    submit(run)
+    began(run)
+
+    def ends():
+        ended(run, "done")
+        runs.finish(run, 16)
+
+    (found,) = standings([Wanted(run)], {"slurm": Ends({"7_0": live}, ends)})
+    assert (found.standing, to_submit(found, 2)) == (Standing.done, False)
+
+
+def test_a_probe_that_ends_while_the_scheduler_is_asked_is_not_lost(run):
+    submit(run, "8", kind="probe@4")
+
+    def ends():
+        note(run, "ended", job="8", kind="probe@4", outcome="done", step=4, error="", again=False)
+
+    (found,) = standings([Wanted(run, "probe@4")], {"slurm": Ends({}, ends)})
+    assert found.standing is Standing.done
+
+
+def test_of_a_job_submitted_while_the_scheduler_is_asked_nothing_is_told(run):
+    submit(run)
+    for event in FAILED:
+        event(run)
+    (found,) = standings([Wanted(run)], {"slurm": Ends({}, lambda: submit(run, "9", batch="debs-2"))})
+    assert (found.standing.value, found.job, found.reason) == ("failed", "7_0", "ValueError: no")
+
+
+class Arrays(Slurm):
+    """SLURM that takes two jobs an array; `between` happens once the first array is in the queue."""
+
+    def __init__(self, monkeypatch, between):
+        super().__init__()
+        self.between, self.queue = between, {}  # id -> name, state
+        monkeypatch.setattr(slurm, "ask", self.ask)
+
+    def ask(self, *words, fine=""):
+        if words[0] == "scancel":
+            self.queue |= {job: (self.queue[job][0], "CANCELLED") for job in words[2:]}
+        if words[0] == "squeue" and "--me" in words:
+            return "".join(f"{job}|{self.logs_in}/x.sh|{name}|\n" for job, (name, _) in self.queue.items())
+        if words[0] == "squeue":
+            return "".join(f"{job}|{how}|0|0||None|\n" for job, (_, how) in self.queue.items())
+        return "MaxArraySize = 2\n" if words[0] == "scontrol" else ""
+
+    def array(self, orders, asked, logs):
+        self.logs_in = logs
+        first = len(self.queue)
+        ids = [f"{first + 1}_{k}" for k in range(len(orders))]
+        for job in ids:
+            self.queue[job] = (asked["job_name"], "PENDING")
+            (logs / f"{job}_submitted.pkl").touch()
+        if not first:
+            self.between()
+        return ids
+
+    def states_of(self):
+        return {job: state for job, (_, state) in self.queue.items()}
+
+
+@pytest.fixture
+def four(tmp_path):
+    """Orders that train four runs, and what asks about these."""
+    sweep, values = tmp_path / "sweeps" / "debs", {"cluster": {"scheduler": "slurm"}}
+    (sweep / "logs").mkdir(parents=True)
+    paths = [tmp_path / f"run-{letter}" for letter in "abcd"]
+    for path in paths:
+        path.mkdir()
+    return [Order(str(path), "debs", str(sweep), "code", str(tmp_path), values=values) for path in paths]
+
+
+def asked(orders, backend):
+    found = standings([Wanted(Path(order.run)) for order in orders], {"slurm": backend}, lenient=True)
+    return [state.standing.value for state in found]
+
+
+def test_a_look_cancels_nothing_of_what_somebody_is_submitting(four, monkeypatch):
+    seen = []
+    backend = Arrays(monkeypatch, lambda: seen.extend(asked(four, Slurm())))
+    assert sweep_submit(four, {"slurm": backend}) == ["1_0", "1_1", "3_0", "3_1"]
+    assert seen == ["missing"] * 4
+    assert asked(four, backend) == ["pending"] * 4
+
+
+def test_half_a_submission_is_taken_back_before_another_but_not_what_has_begun(four, monkeypatch):
+    def killed():
+        began(Path(four[0].run), "1_0")
+        raise KeyboardInterrupt
+
+    backend = Arrays(monkeypatch, killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep_submit(four, {"slurm": backend})
+    backend.queue["1_0"] = (backend.queue["1_0"][0], "RUNNING")
+    assert asked(four, backend) == ["running", "missing", "missing", "missing"]
+    assert backend.states_of() == {"1_0": "RUNNING", "1_1": "PENDING"}
+    assert sweep_submit(four[1:], {"slurm": backend}) == ["3_0", "3_1", "5_0"]
+    assert backend.states_of() == {"1_0": "RUNNING", "1_1": "CANCELLED"} | dict.fromkeys(
+        ("3_0", "3_1", "5_0"), "PENDING"
+    )
+    assert asked(four, backend) == ["running"] + ["pending"] * 3
+
+
+def test_a_whole_submission_that_nobody_noted_is_not_taken_back(four, monkeypatch):
+    backend = Arrays(monkeypatch, lambda: None)
+    sweep_submit(four, {"slurm": backend})
+    for order in four:
+        file = Path(order.run) / "jobs.jsonl"  # killed before it could note the ids
+        file.write_text("".join(line for line in file.open() if '"submitted"' not in line))
+    backend.queue["1_0"] = (backend.queue["1_0"][0], "NODE_FAIL")
+    assert asked(four, backend) == ["lost", "pending", "pending", "pending"]
+    sweep_submit(four[:1], {"slurm": backend})
+    assert "CANCELLED" not in backend.states_of().values()
 
 
 @pytest.mark.parametrize("standing", Standing)

@@ -5,13 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from research import runs
 from research.cli import main
+from research.config import Cluster
 from research.errors import HarkError
-from research.launch.sweep import cancel, logs, retry
+from research.launch.sweep import cancel, logs, retry, status, sweep
 from research.launch.sweep.backend import Live
 from research.launch.sweep.ledger import events
 from research.launch.sweep.named import named, runs_of
 from research.launch.sweep.order import read_order
+from research.launch.sweep.standing import Standing, State, Wanted
+from research.launch.sweep.sweep import Due
 from tests.standings import Scheduler, began, configured, ended, submitted, sweep_of
 
 RUNS, WAITS = Live("running", "", "n1", 1), Live("pending", "Resources")
@@ -157,6 +161,36 @@ def test_probes_that_wait_for_what_failed_wait_for_the_new_job(root, slurm):
     hark(root, "retry", "ddd")
     assert slurm.cancelled == ["9"]
     assert [(order.kind, order.after) for order in slurm.submitted] == [("train", ""), ("probe", "100")]
+
+
+def test_retry_leaves_probes_of_what_is_trained_by_hand(root, slurm, monkeypatch):
+    submitted(root / FAILED, "9", kind="probe")  # lost
+    monkeypatch.setattr(runs, "holder", lambda _: 7)
+    hark(root, "retry", "ddd")
+    assert slurm.submitted == []
+
+
+def test_probes_of_what_is_trained_by_hand_are_not_due(root):
+    cell = SimpleNamespace(config=SimpleNamespace(cluster=Cluster()))
+    probe = State(Wanted(root / FAILED, "probe"), Standing.missing)
+    for job in ("", "4"):  # of a job before it, too
+        train = State(Wanted(root / FAILED), Standing.running, "as process 7, without a job", job=job)
+        assert not Due(cell, train, probe).probes
+    assert Due(cell, State(Wanted(root / FAILED), Standing.running, job="4"), probe).probes
+
+
+def test_cells_that_were_refused_are_told_by_the_exit_code_of_follow_too(tmp_path, monkeypatch):
+    scheduler = Scheduler()
+    monkeypatch.setattr(sweep, "backends", lambda _: {"slurm": scheduler})
+    monkeypatch.setattr(sweep, "preflight", lambda *_, force: set())
+    monkeypatch.setattr(sweep, "snapshot", lambda path: path)
+    monkeypatch.setattr(status, "follow", lambda name, root: 0)
+    small = ["encoder=fastconformer_tiny", "data.train=[x.jsonl]", f"run.folder={tmp_path}", "cluster=slurm"]
+    assert main(["sweep", "--follow", *small, "quantizer.codes=64,abc"]) == 1
+    assert main(["sweep", "--follow", *small, "quantizer.codes=64"]) == 0
+    assert len(scheduler.submitted) == 1
+    monkeypatch.setattr(status, "follow", lambda name, root: 130)
+    assert main(["sweep", "--follow", *small, "quantizer.codes=64,abc"]) == 130
 
 
 def test_cancelled_runs_are_retried_when_that_is_said(root, slurm, capsys):

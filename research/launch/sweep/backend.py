@@ -34,7 +34,10 @@ class Backend(Protocol):
         """
 
     def recover(self, name: str, count: int) -> list[str] | None:
-        """Give the ids of a submission called `name` that was made, but not noted down; None if it was not made."""
+        """Give the ids of a submission called `name` that was made, but not noted down; None if it was not made.
+
+        It changes nothing: whoever looks holds no lock, and somebody may just be submitting.
+        """
 
     def states(self, jobs: Iterable[str]) -> dict[str, Live]:
         """What is known of jobs; those of which nothing is known any more are left out."""

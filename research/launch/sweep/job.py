@@ -50,6 +50,8 @@ def perform(path: Path) -> int:
     gc.disable()  # imports make much and free nothing: half a second of two
     order = read_order(path)
     code = work(path, order)
+    # a warning is for work that is still to be saved; not SIG_IGN, which jobs started from here would inherit
+    signal.signal(signal.SIGUSR2, lambda *_: None)
     if here().rank == 0:
         from research.launch.sweep.onward import onward  # noqa: PLC0415
 

@@ -12,10 +12,16 @@ from research.launch.sweep.sweep_command import add_arguments
 
 
 def onward(order: Order) -> None:
-    """Type the sweep's command again, if it is a search and this job is over; whatever fails is told in the job's log."""
+    """Type the sweep's command again, if it is a search and this job is over; whatever fails is told in the job's log.
+
+    After `hark cancel`, or another end that somebody else made, only the user goes on with it.
+    """
     folder = Path(order.folder)
     events = ledger.events(Path(order.run), order.kind)
     if not (folder / FILE).exists() or not ledger.ended_for_good(events[-1]):
+        return
+    last = ledger.submission(events)
+    if events[-1]["outcome"] == "stopped" or (last and last.cancelled):
         return
     from research.launch.sweep.sweep import sweep  # noqa: PLC0415  most jobs are no search's
 

@@ -11,7 +11,7 @@ from research.launch.sweep.folder import locked
 from research.launch.sweep.ledger import note
 from research.launch.sweep.named import root_of, runs_of
 from research.launch.sweep.order import Order, read_order
-from research.launch.sweep.rows import ALIVE, Row, rows, why
+from research.launch.sweep.rows import ALIVE, Row, by_hand, rows, why
 from research.launch.sweep.snapshot import snapshot
 from research.launch.sweep.standing import WAITING, Standing, State
 from research.launch.sweep.submit import backends, submit, withdraw
@@ -44,12 +44,16 @@ def run(args: Namespace) -> int:
 
 
 def chosen(row: Row, wanted: Sequence[Standing]) -> list[State]:
-    """What is to be submitted again: probes that wait for a training that failed, too, for they would for ever."""
-    again = row.train.standing in wanted
+    """What is to be submitted again: probes that wait for a training that failed, too, for they would for ever.
+
+    Probes of what somebody trains by hand are not: there is no job that they could wait for.
+    """
+    again, early = row.train.standing in wanted, by_hand(row.train)
     return [row.train] * again + [
         state
         for state in row.states[1:]
-        if state.standing in wanted or (again and waits(state.wanted.kind) and state.standing in WAITING)
+        if (state.standing in wanted and not (early and waits(state.wanted.kind)))
+        or (again and waits(state.wanted.kind) and state.standing in WAITING)
     ]
 
 

@@ -8,7 +8,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +67,29 @@ class Slurm:
         return [job.job_id for job in made]
 
     def recover(self, name: str, count: int) -> list[str] | None:
-        """Find a submission by its name; one that was broken off half way is taken back."""
+        """Find a submission by its name; half of one is none: its submitter may be at it at this moment."""
+        found = self.called(name)
+        ids = sorted(found, key=lambda job: [int(number) for number in job.split("_")])
+        if len(ids) == count and all((found[job] / f"{job}_submitted.pkl").exists() for job in ids):
+            return ids
+        return None
+
+    def take_back(self, name: str, count: int, known: Container[str]) -> None:
+        """End what there is of a submission that was broken off half way, but for jobs that runs know of.
+
+        Its submitter must be gone for sure.
+        """
+        if self.recover(name, count) is None:
+            self.cancel([job for job in self.called(name) if job not in known])
+
+    def called(self, name: str) -> dict[str, Path]:
+        """Give the jobs of a submission, and the folder of what submitit wrote for each."""
         found = {}
         for line in ask("squeue", "--me", *format_of("JobArrayID", "Command", "Name")).splitlines():
             job, script, called = line.removesuffix("|").split("|", 2)
             if called == name:
                 found[job] = Path(script).parent
-        ids = sorted(found, key=lambda job: [int(number) for number in job.split("_")])
-        if len(ids) == count and all((found[job] / f"{job}_submitted.pkl").exists() for job in ids):
-            return ids
-        self.cancel(ids)
-        return None
+        return found
 
     def states(self, jobs: Iterable[str]) -> dict[str, Live]:
         wanted = set(jobs)

@@ -62,6 +62,28 @@ def to_submit(state: State, tries: int) -> bool:
     return state.standing in AGAIN or (state.standing is Standing.failed and state.errors < tries)
 
 
+@dataclass(frozen=True)
+class Noted:
+    """What the folder of a run says."""
+
+    events: list[ledger.Event]
+    last: Submission | None
+    done: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What schedulers say."""
+
+    jobs: dict[Path, str]  # order file -> id that nobody noted
+    lives: dict[str, Live]
+    silent: dict[str, str]  # scheduler that does not answer -> why
+
+    def job(self, last: Submission | None) -> str:
+        """Id of what was submitted last, "" where none is known."""
+        return "" if last is None else last.job or self.jobs.get(last.order, "")
+
+
 def standings(
     wanted: Sequence[Wanted], backends: Mapping[str, Backend], *, lenient: bool = False
 ) -> list[State]:
@@ -69,34 +91,44 @@ def standings(
 
     HarkError when one of them does not answer: nothing may be submitted then. `lenient`: its jobs are unknown.
     """
-    found = [ledger.events(one.run, one.kind) for one in wanted]
-    last = [ledger.submission(events) for events in found]
-    done = [is_done(one, sub) for one, sub in zip(wanted, last, strict=True)]
-    asked = [None if over else sub for sub, over in zip(last, done, strict=True)]
-    jobs, lives, silent = ask([sub for sub in asked if sub], backends, lenient=lenient)
-    states = []
-    for one, events, sub, over in zip(wanted, found, last, done, strict=True):
-        job = "" if sub is None else sub.job or jobs.get(sub.order, "")
-        live = lives.get(job)
-        ended_itself = sub is not None and sub.last is not None and ledger.ended_for_good(sub.last)
-        if sub and not over and not ended_itself and sub.scheduler in silent:
-            standing, reason = Standing.unknown, silent[sub.scheduler]
-        else:
-            standing, reason = stands(sub, job, live, done=over, holder=holder(one))
-        states.append(
-            State(
-                wanted=one,
-                standing=standing,
-                reason=reason,
-                last=sub,
-                job=job,
-                where=live.where if live else "",
-                starts=max(ledger.starts(events), live.starts if live else 0),
-                requeues=ledger.requeues(events),
-                errors=ledger.same_errors(events),
-            )
-        )
-    return states
+    found = [noted(one) for one in wanted]
+    asked = [each.last for each in found if each.last and not each.done]
+    answer = ask(asked, backends, lenient=lenient)
+    return [told(one, before, answer) for one, before in zip(wanted, found, strict=True)]
+
+
+def noted(wanted: Wanted) -> Noted:
+    events = ledger.events(wanted.run, wanted.kind)
+    last = ledger.submission(events)
+    return Noted(events, last, is_done(wanted, last))
+
+
+def told(wanted: Wanted, before: Noted, answer: Answer) -> State:
+    """Tell where a run stands. `before`: what its folder said before its scheduler was asked."""
+    job = answer.job(before.last)
+    live, held = answer.lives.get(job), holder(wanted)
+    seen = before
+    if not before.done and (live is None or live.state == "ended"):
+        after = noted(wanted)  # its end may have come in between
+        if answer.job(after.last) == job:  # nothing was asked of a job that was submitted in between
+            seen = after
+    sub, events = seen.last, seen.events
+    ended_itself = sub is not None and sub.last is not None and ledger.ended_for_good(sub.last)
+    if sub and not seen.done and not ended_itself and sub.scheduler in answer.silent:
+        standing, reason = Standing.unknown, answer.silent[sub.scheduler]
+    else:
+        standing, reason = stands(sub, job, live, done=seen.done, holder=held)
+    return State(
+        wanted=wanted,
+        standing=standing,
+        reason=reason,
+        last=sub,
+        job=job,
+        where=live.where if live else "",
+        starts=max(ledger.starts(events), live.starts if live else 0),
+        requeues=ledger.requeues(events),
+        errors=ledger.same_errors(events),
+    )
 
 
 def is_done(wanted: Wanted, last: Submission | None) -> bool:
@@ -118,10 +150,8 @@ def holder(wanted: Wanted) -> int | None:
     return runs.holder(wanted.run) if wanted.kind == "train" else None
 
 
-def ask(
-    last: Sequence[Submission], backends: Mapping[str, Backend], *, lenient: bool
-) -> tuple[dict[Path, str], dict[str, Live], dict[str, str]]:
-    """Give ids that nobody noted by order file, what is known of jobs, and the schedulers that do not answer."""
+def ask(last: Sequence[Submission], backends: Mapping[str, Backend], *, lenient: bool) -> Answer:
+    """Ask every scheduler once about its jobs."""
     jobs: dict[Path, str] = {}
     lives: dict[str, Live] = {}
     silent: dict[str, str] = {}
@@ -137,7 +167,7 @@ def ask(
             if not lenient:
                 raise
             silent[name] = str(error)
-    return jobs, lives, silent
+    return Answer(jobs, lives, silent)
 
 
 def recovered(last: Sequence[Submission], backend: Backend) -> dict[Path, str]:
@@ -145,10 +175,14 @@ def recovered(last: Sequence[Submission], backend: Backend) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for batch in {sub.batch for sub in last}:
         members = [sub for sub in last if sub.batch == batch]
-        orders = members[0].order.parent.glob(f"{glob.escape(batch)}-*.json")
-        ids = backend.recover(batch, len(list(orders)))
+        ids = backend.recover(batch, len(orders_of(members[0])))
         found |= {sub.order: ids[sub.number] for sub in members} if ids else {}
     return found
+
+
+def orders_of(last: Submission) -> list[Path]:
+    """Files of all jobs that were submitted together."""
+    return list(last.order.parent.glob(f"{glob.escape(last.batch)}-*.json"))
 
 
 def stands(

@@ -4,7 +4,7 @@
   schema     1
   time       s since 1970
   exit_code  as the command's: 0 all done, 1 something is failed, lost, cancelled, stopped or missing,
-             3 something still runs or waits
+             3 something still runs or waits, were it the job of a search that may draw more
   totals     state -> cells of all that was named
   eta_s      s until all is done, if it goes on as it does; null when nothing tells
   sweeps     a list of objects: name, path (null for single runs), totals, cells
@@ -29,13 +29,17 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from research.launch.sweep.ledger import Submission, ended_for_good
 from research.launch.sweep.named import Named, named, root_of, sweep_of
+from research.launch.sweep.prune import FILE
 from research.launch.sweep.report import low, notes, overview, summary, view
 from research.launch.sweep.rows import INTERRUPTED, ON, Row, exit_code, facts, remaining, rows, totals
+from research.launch.sweep.standing import ask
 from research.launch.sweep.submit import backends
 
 SCHEMA = 1
 EVERY = 3.0  # s between looks: squeue is everybody's
+LEAVES = 600.0  # s within which a job that has noted its end is gone, having drawn what its search tries next
 PLAIN = 200  # columns of what is no terminal
 
 
@@ -46,21 +50,56 @@ class Shown:
     named: list[Named]
     cells: list[list[Row]]  # of each
     time: float
+    draws: bool = False  # nothing runs or waits, but a job of a search has yet to leave, and may submit more
 
     @property
     def all(self) -> list[Row]:
         """Every run once, though several sweeps may have it."""
         return list({row.run: row for rows in self.cells for row in rows}.values())
 
+    @property
+    def code(self) -> int:
+        """Exit code."""
+        return ON if self.draws else exit_code(self.all)
+
 
 def look(targets: Sequence[Named], root: Path) -> Shown:
-    """Tell where runs stand; every scheduler is asked once."""
+    """Tell where runs stand; every scheduler is asked once, and again where a search may be about to go on."""
+    shown = stand(targets, root)
+    last = [] if shown.code == ON else leaving(shown)
+    if not last:
+        return shown
+    answer = ask(last, backends(root), lenient=True)
+    if answer.silent or any(live.state != "ended" for live in answer.lives.values()):
+        return replace(shown, draws=True)
+    return stand(targets, root)  # they may have submitted more before they were gone
+
+
+def leaving(shown: Shown) -> list[Submission]:
+    """Jobs of searches that may not be gone yet; see onward.py."""
+    searches = [sweep for sweep in zip(shown.named, shown.cells, strict=True) if is_search(sweep[0])]
+    last = [state.last for _, cells in searches for row in cells for state in row.states]
+    return [sub for sub in last if sub and not gone(sub, shown.time)]
+
+
+def is_search(target: Named) -> bool:
+    return target.sweep is not None and (target.sweep / FILE).exists()
+
+
+def gone(job: Submission, now: float) -> bool:
+    """Whether a job has long noted its end: then nobody need be asked, who might never tell."""
+    return job.last is not None and ended_for_good(job.last) and now - job.last["time"] > LEAVES
+
+
+def stand(targets: Sequence[Named], root: Path) -> Shown:
+    """Tell where runs stand, those too that sweeps had no cells of before."""
+    targets = [sweep_of(target.sweep) if target.sweep else target for target in targets]
     runs = {run: differs for target in targets for run, differs in target.runs.items()}
     found = {row.run: row for row in rows(runs, backends(root), lenient=True)}
     cells = [
         [replace(found[run], differs=differs) for run, differs in target.runs.items()] for target in targets
     ]
-    return Shown(list(targets), cells, time.time())
+    return Shown(targets, cells, time.time())
 
 
 def run(args: Namespace) -> int:
@@ -74,7 +113,7 @@ def run(args: Namespace) -> int:
     else:
         console = terminal()
         console.print(whole(shown, root, console.width, brief=not args.names), soft_wrap=True)
-    return exit_code(shown.all)
+    return shown.code
 
 
 def follow(name: str, root: Path) -> int:
@@ -91,7 +130,7 @@ def watch(targets: Sequence[Named], root: Path) -> int:
         console.print("the jobs go on; hark status shows them again, hark cancel ends them")
         return INTERRUPTED
     console.print(whole(shown, root, console.width), soft_wrap=True)
-    return exit_code(shown.all)
+    return shown.code
 
 
 def live(targets: Sequence[Named], root: Path, console: Console) -> Shown:
@@ -99,7 +138,7 @@ def live(targets: Sequence[Named], root: Path, console: Console) -> Shown:
     with Live(console=console, auto_refresh=False, transient=True) as drawn:
         while True:
             shown = look(targets, root)
-            if exit_code(shown.all) != ON:
+            if shown.code != ON:
                 return shown
             share = console.height // len(targets)
             views = zip(shown.named, shown.cells, strict=True)
@@ -114,7 +153,7 @@ def lines(targets: Sequence[Named], root: Path, console: Console) -> Shown:
     said: dict[str, int] = {}
     while True:
         shown = look(targets, root)
-        if exit_code(shown.all) != ON:
+        if shown.code != ON:
             return shown
         if totals(shown.all) != said:
             said = totals(shown.all)
@@ -145,7 +184,7 @@ def values(shown: Shown) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "time": shown.time,
-        "exit_code": exit_code(shown.all),
+        "exit_code": shown.code,
         "totals": totals(shown.all),
         "eta_s": remaining(shown.all, shown.time),
         "sweeps": [

@@ -11,11 +11,11 @@ from research import runs
 from research.config import Cluster, Scheduler
 from research.launch.sweep.backend import Backend
 from research.launch.sweep.cell import Cell
-from research.launch.sweep.ledger import note
+from research.launch.sweep.ledger import Submission, events, note, submission
 from research.launch.sweep.local import Local
-from research.launch.sweep.order import Order
+from research.launch.sweep.order import Order, read_order
 from research.launch.sweep.slurm import Slurm
-from research.launch.sweep.standing import WAITING, State
+from research.launch.sweep.standing import WAITING, State, orders_of
 
 
 def backends(folder: Path) -> dict[str, Backend]:
@@ -46,8 +46,10 @@ def probing(train: Order, words: Sequence[str], after: str = "") -> Order:
 def submit(orders: Sequence[Order], schedulers: Mapping[str, Backend]) -> list[str]:
     """Queue every order, those of equal clusters as one array; give the ids of the jobs, in order.
 
+    Nobody else may be submitting these: whoever calls this holds the lock of sweeps, or that of the run.
     HarkError when a scheduler refuses; what it took before is noted in the runs.
     """
+    take_back(orders, schedulers)
     ids = [""] * len(orders)
     for cluster, members in by_cluster(orders):
         batch = f"{orders[members[0]].sweep}-{uuid.uuid4().hex[:8]}"
@@ -63,6 +65,23 @@ def submit(orders: Sequence[Order], schedulers: Mapping[str, Backend]) -> list[s
             note(Path(order.run), "submitted", job=job, kind=order.kind, batch=batch)
             ids[k] = job
     return ids
+
+
+def take_back(orders: Sequence[Order], schedulers: Mapping[str, Backend]) -> None:
+    """End what is left of a submission that was broken off half way, before its jobs are submitted anew."""
+    for sub in {sub.batch: sub for sub in submissions(orders) if not sub.job}.values():
+        scheduler = schedulers[sub.scheduler]
+        if isinstance(scheduler, Slurm):  # a local one takes all of a submission at once
+            together = [read_order(file) for file in orders_of(sub)]
+            # those that have begun noted it: they stay
+            known = {other.job for other in submissions(together) if other.batch == sub.batch}
+            scheduler.take_back(sub.batch, len(together), known)
+
+
+def submissions(orders: Sequence[Order]) -> list[Submission]:
+    """What was submitted last for the runs of orders, where anything was."""
+    found = [submission(events(Path(order.run), order.kind)) for order in orders]
+    return [sub for sub in found if sub]
 
 
 def withdraw(probe: State, schedulers: Mapping[str, Backend]) -> None:

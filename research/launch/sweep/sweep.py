@@ -17,6 +17,7 @@ from research.launch.sweep.cell import Cell
 from research.launch.sweep.folder import Folder, locked
 from research.launch.sweep.grid import cells, name_of
 from research.launch.sweep.recipe import Recipe, read_recipe
+from research.launch.sweep.rows import by_hand
 from research.launch.sweep.search import Trials, folder_of
 from research.launch.sweep.snapshot import snapshot
 from research.launch.sweep.standing import LIVE, Standing, State, Wanted, standings, to_submit
@@ -39,7 +40,9 @@ class Due:
     def probes(self) -> bool:
         if self.probe is None or self.trains:
             return self.probe is not None
-        able = self.train.standing is Standing.done or self.train.standing in LIVE
+        # no job can wait for somebody who trains by hand
+        waits = self.train.standing in LIVE and not by_hand(self.train)
+        able = self.train.standing is Standing.done or waits
         return able and to_submit(self.probe, self.cell.config.cluster.tries)
 
 
@@ -62,7 +65,7 @@ def sweep(args: Namespace) -> int:
     if args.follow and not args.dry_run:
         from research.launch.sweep.status import follow  # noqa: PLC0415
 
-        return follow(name, root)
+        return follow(name, root) or (1 if refused else 0)
     return 1 if refused else 0
 
 
