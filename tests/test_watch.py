@@ -1,6 +1,7 @@
 """Probes on the way: what is trained notices nothing of them, and none is lost, or put twice, whatever happens."""
 
 import json
+import multiprocessing
 import signal
 import time
 
@@ -13,14 +14,18 @@ from research.compose import compose_config
 from research.config import Checkpoint
 from research.engine.weights import steps
 from research.errors import HarkError
-from research.launch.sweep import ledger
-from research.launch.watch import notes
+from research.launch.sweep import folder, ledger
+from research.launch.sweep.backend import Live
+from research.launch.sweep.folder import locked
+from research.launch.sweep.order import Order
+from research.launch.watch import jobs, notes
 from research.launch.watch.jobs import settle
 from research.launch.watch.train import train
 from research.launch.watch.watcher import Watcher
 from research.training.follower import waiting
 from research.training.sent import sent
 from tests import runs
+from tests.standings import Scheduler, began, submitted, sweep_of
 from tests.test_wandb import history
 from tests.watching import WATCH, leg, panel_in, run_in, words
 
@@ -253,3 +258,89 @@ def test_a_probe_that_kills_is_given_up():
     assert not notes.given_up([began, began | {"event": "retried"}, began], 2)
     assert not notes.given_up([began, failed], 2)
     assert notes.given_up([began, failed, began, failed], 2)
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Make a run of 10 steps with checkpoints 4, 8 and 10, its watcher, which asks for jobs, and their scheduler."""
+    scheduler = Scheduler()
+    monkeypatch.setattr(jobs, "backends", lambda root: {"slurm": scheduler})
+    monkeypatch.setattr(jobs, "catch_up", lambda run, say: None)
+    run = tmp_path / "codes-aaaaaaaaaa"
+    sweep = sweep_of(tmp_path, run.name)
+    for step in (4, 8, 10):
+        (run / "checkpoints" / f"step_{step}" / "model").mkdir(parents=True)
+    composed = compose_config(["watch.every=4", "watch.where=job", "checkpoint.keep_last=1"])
+    values = {"cluster": {"scheduler": "slurm"}}
+    order = Order(str(run), "codes", str(sweep), "code", str(tmp_path), "train", values)
+    return Watcher(run, composed, order), scheduler
+
+
+def finish(watcher):
+    """End the training; give the steps of checkpoints that are left."""
+    (watcher.run / "done.json").write_text('{"steps": 10, "time": 0}')
+    settle(
+        watcher.run, Checkpoint(keep_last=1, keep_best=0), jobs.waiting(watcher.run, watcher.composed.config)
+    )
+    return steps(watcher.run / "checkpoints")
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_job_that_was_started_again_after_a_kill_keeps_its_checkpoint(asked, kills):
+    watcher, scheduler = asked
+    submitted(watcher.run, "5", kind="probe@4")
+    for _ in range(kills + 1):
+        began(watcher.run, "5", "probe@4")
+    scheduler.lives["5"] = Live("running")
+    assert watcher.needed() == {4, 8}
+    scheduler.answers = False
+    assert watcher.needed() == {4, 8}
+    assert finish(watcher) == [10, 8, 4]
+
+
+def test_a_job_that_is_gone_and_was_killed_too_often_keeps_nothing(asked):
+    watcher, scheduler = asked
+    submitted(watcher.run, "5", kind="probe@4")
+    for _ in range(2):
+        began(watcher.run, "5", "probe@4")
+    jobs.Jobs(watcher.run, watcher.composed, watcher.order).ask([4])
+    assert scheduler.submitted == []
+    assert watcher.needed() == {8}
+    assert finish(watcher) == [10, 8]
+
+
+def test_what_could_not_be_submitted_is_there_for_the_next_start(asked, capsys):
+    watcher, scheduler = asked
+    submitted(watcher.run, "5", kind="probe@4")
+    scheduler.answers = False
+    watcher.ask()
+    assert "slurm does not answer: no squeue; the training goes on" in capsys.readouterr().out
+    assert finish(watcher) == [10, 8, 4]
+    scheduler.answers, scheduler.lives["5"] = True, Live("running")
+    watcher.ask()
+    assert [order.kind for order in scheduler.submitted] == ["probe@8"]
+
+
+def hold(root, held, leave):
+    with locked(root):
+        held.set()
+        leave.wait(PATIENCE)
+
+
+def test_nobody_else_submits_while_a_training_does(asked, monkeypatch, capsys):
+    watcher, scheduler = asked
+    monkeypatch.setattr(folder, "PATIENCE", 0.3)
+    spawn = multiprocessing.get_context("spawn")
+    held, leave = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=hold, args=(watcher.run.parent, held, leave))
+    other.start()
+    try:
+        assert held.wait(PATIENCE)
+        watcher.ask()
+        assert "is held by" in capsys.readouterr().out
+        assert scheduler.submitted == []
+    finally:
+        leave.set()
+        other.join()
+    watcher.ask()
+    assert [order.kind for order in scheduler.submitted] == ["probe@4", "probe@8"]

@@ -1,7 +1,7 @@
 """Probes on the way as jobs of the run's cluster, one for each step."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +10,14 @@ from research.compose import Composed
 from research.config import Checkpoint, Config
 from research.engine.checkpoint import Checkpoints
 from research.engine.gangs import alone
+from research.engine.weights import steps
 from research.errors import HarkError
 from research.files import append
+from research.launch.sweep.backend import Backend
+from research.launch.sweep.folder import locked
 from research.launch.sweep.order import Order
 from research.launch.sweep.snapshot import snapshot
-from research.launch.sweep.standing import Wanted, standings, to_submit
+from research.launch.sweep.standing import LIVE, Standing, Wanted, standings, to_submit
 from research.launch.sweep.submit import backends, probing, submit
 from research.launch.watch import notes
 from research.launch.watch.put import put, words_of
@@ -35,18 +38,28 @@ class Jobs:
     order: Order | None = None
 
     def ask(self, steps: Sequence[int]) -> None:
-        """Submit every step that no job is at. HarkError when the scheduler does not answer, or refuses."""
-        config = self.composed.config
+        """Submit every step that no job is at, unless it is given up.
+
+        HarkError when the scheduler does not answer, or refuses, or when another command submits for too long.
+        """
         schedulers = backends(self.run.parent)
+        with locked(self.run.parent):
+            due = self.due(steps, schedulers)
+            if due:
+                begun = self.order or self.begun()
+                orders = [probing(begun, words_of(self.composed.config.watch, step)) for step in due]
+                kinds = [notes.kind_of(step) for step in due]
+                submit([replace(one, kind=kind) for one, kind in zip(orders, kinds, strict=True)], schedulers)
+
+    def due(self, steps: Sequence[int], schedulers: Mapping[str, Backend]) -> list[int]:
+        tries = self.composed.config.cluster.tries
         states = standings([Wanted(self.run, notes.kind_of(step)) for step in steps], schedulers)
-        due = [
-            step for step, state in zip(steps, states, strict=True) if to_submit(state, config.cluster.tries)
+        asked = notes.by_step(self.run)
+        return [
+            step
+            for step, state in zip(steps, states, strict=True)
+            if to_submit(state, tries) and not notes.given_up(asked.get(step, []), tries)
         ]
-        if due:
-            begun = self.order or self.begun()
-            orders = [probing(begun, words_of(config.watch, step)) for step in due]
-            kinds = [notes.kind_of(step) for step in due]
-            submit([replace(one, kind=kind) for one, kind in zip(orders, kinds, strict=True)], schedulers)
 
     def begun(self) -> Order:
         """What the job that trains would have been told, had there been one."""
@@ -74,12 +87,23 @@ def answer(order: Order) -> int:
 
 
 def waiting(run: Path, config: Config) -> set[int]:
-    """Steps that jobs have still to probe."""
+    """Steps whose checkpoints jobs read, or have still to: those that nobody could submit yet, too."""
     asked = notes.by_step(run)
-    return {
+    left = {
         step
-        for step, events in asked.items()
-        if notes.values_of(events) is None and not notes.given_up(events, config.cluster.tries)
+        for step in steps(run / "checkpoints")
+        if (step in asked or config.watch.due(step)) and notes.values_of(asked.get(step, [])) is None
+    }
+    spent = {step for step in left if notes.given_up(asked.get(step, []), config.cluster.tries)}
+    return left - spent | at_work(run, spent)
+
+
+def at_work(run: Path, asked: Collection[int]) -> set[int]:
+    """Steps that a job is at, or may be: how often it began does not tell whether it was killed the last time."""
+    wanted = [Wanted(run, notes.kind_of(step)) for step in asked]
+    states = standings(wanted, backends(run.parent), lenient=True) if wanted else []
+    return {
+        notes.step_of(state.wanted.kind) for state in states if state.standing in (*LIVE, Standing.unknown)
     }
 
 

@@ -52,7 +52,10 @@ def found(run: Path) -> dict[int, Numbers]:
 
 
 def given_up(events: Sequence[Event], tries: int) -> bool:
-    """Whether it failed `tries` times in a row the same way, or was killed so often, that it is not tried again."""
+    """Whether it failed `tries` times in a row the same way, or was killed so often, that it is not tried again.
+
+    A job that runs looks like one that was killed: ask its scheduler.
+    """
     killed = 0
     for event in reversed(events):
         if event["event"] in ("ended", "retried"):

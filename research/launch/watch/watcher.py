@@ -14,7 +14,7 @@ from research.launch.sweep.ending import told
 from research.launch.sweep.job import Leave
 from research.launch.sweep.order import Order
 from research.launch.watch import notes
-from research.launch.watch.jobs import Jobs
+from research.launch.watch.jobs import Jobs, waiting
 from research.launch.watch.put import forget, parse, put, words_of
 
 
@@ -52,8 +52,8 @@ class Watcher:
         return self.composed.config.watch.due(step)
 
     def ask(self) -> None:
-        wanted = sorted(self.needed())
         try:
+            wanted = [step for step in sorted(self.needed()) if self.due(step)]
             if self.composed.config.watch.where is Where.loop:
                 for step in wanted:
                     self.put(step)
@@ -64,14 +64,15 @@ class Watcher:
 
     def needed(self) -> set[int]:
         """Give steps that have a checkpoint."""
-        config, asked = self.composed.config, notes.by_step(self.run)
-        tries = 1 if config.watch.where is Where.loop else config.cluster.tries
+        if self.composed.config.watch.where is Where.job:
+            return waiting(self.run, self.composed.config)
+        asked = notes.by_step(self.run)
         return {
             step
             for step in steps(self.run / "checkpoints")
             if self.due(step)
             and notes.values_of(asked.get(step, [])) is None
-            and not notes.given_up(asked.get(step, []), tries)
+            and not notes.given_up(asked.get(step, []), 1)
         }
 
     def put(self, step: int) -> None:
