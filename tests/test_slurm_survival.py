@@ -67,7 +67,9 @@ def test_half_a_submission_is_taken_back(queue, tmp_path):
     (tmp_path / f"logs/{torn[1]}_submitted.pkl").unlink()  # killed behind sbatch: submitit names them last
     assert queue.recover("more", 3) is None
     assert queue.recover("torn", 2) is None
-    assert {live.state for live in queue.states([*more, *torn]).values()} == {"pending"}  # looking ends nothing
+    assert {live.state for live in queue.states([*more, *torn]).values()} == {
+        "pending"
+    }  # looking ends nothing
     queue.take_back("more", 3, ())
     queue.take_back("torn", 2, ())
     assert {live.state for live in queue.states([*more, *torn]).values()} <= {"ended"}
