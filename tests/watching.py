@@ -22,9 +22,10 @@ WATCH = ("watch.every=3", "watch.probes=[quick]", "watch.sentences=3", "watch.wo
 PLUGIN = '''
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from research.nn.classifier import Training
 from research.registry import find, register
 
 PhoneFrames = find("probe", "phone_frames")
@@ -36,7 +37,7 @@ class Quick(PhoneFrames):
 
     @dataclass(kw_only=True)
     class Config(PhoneFrames.Config):
-        steps: int = 2
+        training: Training = field(default_factory=lambda: Training(steps=2))
 
 
 @register("deadly")

@@ -164,7 +164,7 @@ def reason(codes: list[int | None]) -> str:
 
 def main() -> None:
     spool = Spool(Path(sys.argv[1]))
-    for _ in range(100):  # it is written once this process is known
+    for _ in range(600):  # it is written once this process is known
         if batch := spool.batch(sys.argv[2]):
             Queue(spool, batch).work()
             return
