@@ -46,7 +46,7 @@ def probing(train: Order, words: Sequence[str], after: str = "") -> Order:
 def submit(orders: Sequence[Order], schedulers: Mapping[str, Backend]) -> list[str]:
     """Queue every order, those of equal clusters as one array; give the ids of the jobs, in order.
 
-    Nobody else may be submitting these: whoever calls this holds the lock of sweeps, or that of the run.
+    Nobody else may be submitting these: whoever calls this holds the lock of sweeps.
     HarkError when a scheduler refuses; what it took before is noted in the runs.
     """
     take_back(orders, schedulers)
